@@ -1,0 +1,3 @@
+module github.com/rookery-mail/rookery
+
+go 1.26
