@@ -45,7 +45,8 @@ type KV interface {
 	// Errors: the error of fn, unwrapped; ctx's error when it ended before the
 	// commit began; ErrUnknown (wrapped) when the engine cannot tell whether
 	// the commit happened; an *imap.Error of kind Unavailable when the engine
-	// cannot write now (disk full, connection lost).
+	// cannot write now (disk full, connection lost), of kind Limit when the
+	// transaction is larger than the engine takes.
 	Update(ctx context.Context, a Account, fn func(Txn) error) error
 
 	// Watch arranges for wake to be called, soon but at no promised time, after
@@ -55,7 +56,8 @@ type KV interface {
 	// An engine that is owned by one process may do nothing.
 	Watch(a Account, wake func()) (stop func())
 
-	// Close waits for running transactions and closes the store.
+	// Close waits for running transactions and closes the store. Later calls
+	// give an *imap.Error of kind Closed.
 	Close() error
 }
 
@@ -70,7 +72,7 @@ type Reader interface {
 
 	// Scan calls fn for each key in [from, to) in ascending order of bytes,
 	// until fn returns false. A nil to means the end of the account. The slices
-	// are valid only until fn returns. fn must not write.
+	// are valid only until fn returns. fn must not write, but may Get and Scan.
 	Scan(from, to []byte, fn func(key, value []byte) bool) error
 }
 
@@ -81,7 +83,8 @@ type Txn interface {
 	// not an error.
 	Set(key, value []byte) error
 	Delete(key []byte) error
-	// DeleteRange deletes the keys in [from, to).
+	// DeleteRange deletes the keys in [from, to). A nil to means the end of the
+	// account.
 	DeleteRange(from, to []byte) error
 }
 
@@ -95,7 +98,8 @@ type Ref uint64
 // All methods are safe for concurrent use.
 type Blobs interface {
 	// Create begins a blob of the account. size is the number of bytes that
-	// will be written, or -1 where it is not known.
+	// will be written (Finish fails when it was not), or -1 where it is not
+	// known. ctx covers Create alone, not the Writer.
 	Create(ctx context.Context, a Account, size int64) (Writer, error)
 
 	// Sync makes every blob durable whose Writer.Finish had returned before
@@ -104,8 +108,10 @@ type Blobs interface {
 
 	// Open opens a blob for reading. An open blob stays readable until it is
 	// closed, even when it is deleted or moved meanwhile. The error is an
-	// *imap.Error of kind NotFound for a blob that does not exist and of kind
-	// Corruption for one whose checksum does not match.
+	// *imap.Error of kind NotFound for a blob that does not exist. One whose
+	// checksum does not match gives kind Corruption, here or, where the blob is
+	// large, from the ReadAt that meets the damage; bytes that were not checked
+	// are never returned.
 	Open(ctx context.Context, a Account, ref Ref) (Blob, error)
 
 	// Delete says that the account names these blobs no more; the bytes are
@@ -115,10 +121,14 @@ type Blobs interface {
 	Delete(ctx context.Context, a Account, refs []Ref) error
 
 	// Sweep deletes every blob of the account that is not pinned, was finished
-	// before the call, and for which named returns false.
+	// before the call, and for which named returns false. named is asked after
+	// Sweep has begun, so it must know every name that was committed before.
+	// A blob is asked about at most once and only when it was not pinned then.
 	Sweep(ctx context.Context, a Account, named func(Ref) bool) error
 
-	// List calls fn for each live blob of the account in no particular order.
+	// List calls fn for each live blob of the account in no particular order,
+	// until fn returns an error, which List then returns. BlobInfo.Meta is valid
+	// only until fn returns.
 	List(ctx context.Context, a Account, fn func(Ref, BlobInfo) error) error
 
 	// Close waits for background work and closes the store.
@@ -139,14 +149,17 @@ type Writer interface {
 	// the blob. The blob is not durable before a Sync, and stays pinned until
 	// Release.
 	Finish(meta []byte) (Ref, error)
-	// ReadAt reads back what has been written so far, before or after Finish.
+	// ReadAt reads back what has been written so far, before or after Finish,
+	// until Release.
 	io.ReaderAt
-	// Release ends the pin. A blob that has not been finished, or that the KV
-	// does not name by now, becomes garbage. Release may be called twice.
+	// Release ends the pin and frees what the Writer holds; every Writer must
+	// be released. A blob that has not been finished is gone at once; one that
+	// the KV does not name by now is found by the next Sweep. Release may be
+	// called twice.
 	Release()
 }
 
-// Blob is an open blob.
+// Blob is an open blob. ReadAt may be called by several goroutines at once.
 type Blob interface {
 	io.ReaderAt
 	io.Closer
