@@ -120,10 +120,9 @@ type Blobs interface {
 	// crash are found again by Sweep. Unknown refs are ignored.
 	Delete(ctx context.Context, a Account, refs []Ref) error
 
-	// Sweep deletes every blob of the account that is not pinned, was finished
-	// before the call, and for which named returns false. named is asked after
-	// Sweep has begun, so it must know every name that was committed before.
-	// A blob is asked about at most once and only when it was not pinned then.
+	// Sweep deletes every blob of the account that was finished and no longer
+	// pinned when Sweep was called and for which named returns false. named
+	// must therefore know every name that was committed before the call.
 	Sweep(ctx context.Context, a Account, named func(Ref) bool) error
 
 	// List calls fn for each live blob of the account in no particular order,

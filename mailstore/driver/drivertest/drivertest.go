@@ -1,0 +1,101 @@
+// Package drivertest proves that an engine keeps the contract of package
+// driver. The author of an engine calls [Run] from a test:
+//
+//	func TestDriver(t *testing.T) {
+//		drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+//			dir := t.TempDir()
+//			return drivertest.Harness{
+//				Persistent: true,
+//				OpenKV: func(t *testing.T) driver.KV { ... },
+//			}
+//		})
+//	}
+//
+// It cannot prove what happens when power fails; internal/crashfs is for that.
+package drivertest
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// A Harness opens the engine under test. Each test gets a Harness of its own,
+// whose store is empty.
+type Harness struct {
+	// OpenKV and OpenBlobs open the store. Either may be nil: then its half of
+	// the suite is not run. They are called again, after Close, only when
+	// Persistent is set.
+	OpenKV    func(t *testing.T) driver.KV
+	OpenBlobs func(t *testing.T) driver.Blobs
+
+	// Persistent says that a store which was closed and opened again has what
+	// was in it.
+	Persistent bool
+}
+
+// Run runs the whole suite; fresh makes a Harness with an empty store.
+func Run(t *testing.T, fresh func(t *testing.T) Harness) {
+	t.Run("KV", func(t *testing.T) {
+		if fresh(t).OpenKV == nil {
+			return // this engine has no KV
+		}
+		runAll(t, fresh, kvTests())
+	})
+	t.Run("Blobs", func(t *testing.T) {
+		if fresh(t).OpenBlobs == nil {
+			return // this engine has no blobs
+		}
+		runAll(t, fresh, blobTests())
+	})
+}
+
+// A test is one property. needsReopen leaves it out for engines that forget.
+type test struct {
+	name        string
+	needsReopen bool
+	run         func(t *testing.T, h Harness)
+}
+
+func runAll(t *testing.T, fresh func(t *testing.T) Harness, tests []test) {
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			h := fresh(t)
+			if tc.needsReopen && !h.Persistent {
+				return // nothing outlives a Close here, by design
+			}
+			tc.run(t, h)
+		})
+	}
+}
+
+// openKV opens the KV and closes it at the end of the test.
+func openKV(t *testing.T, h Harness) driver.KV {
+	t.Helper()
+	kv := h.OpenKV(t)
+	t.Cleanup(func() { kv.Close() })
+	return kv
+}
+
+func openBlobs(t *testing.T, h Harness) driver.Blobs {
+	t.Helper()
+	b := h.OpenBlobs(t)
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantKind(t testing.TB, err error, kind imap.Kind) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("error is %v, want one of kind %v", err, kind)
+	}
+}
