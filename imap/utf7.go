@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"encoding/base64"
 	"errors"
 	"unicode/utf8"
 )
@@ -87,7 +86,6 @@ func DecodeUTF7(s string) (string, error) {
 		return s, nil
 	}
 	dst := make([]byte, 0, len(s))
-	var scratch []byte
 	shifted := false // the last thing read was a base64 run
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -112,7 +110,7 @@ func DecodeUTF7(s string) (string, error) {
 				return "", errors.New("modified UTF-7: two base64 runs that should be one")
 			}
 			var err error
-			if dst, scratch, err = appendUnshifted(dst, scratch, s[i+1:end]); err != nil {
+			if dst, err = appendUnshifted(dst, s[i+1:end]); err != nil {
 				return "", err
 			}
 			shifted = true
@@ -122,32 +120,59 @@ func DecodeUTF7(s string) (string, error) {
 	return string(dst), nil
 }
 
-// appendUnshifted decodes one base64 run. scratch is memory to reuse.
-func appendUnshifted(dst, scratch []byte, run string) (out, reuse []byte, err error) {
-	enc := base64.NewEncoding(utf7Alphabet).WithPadding(base64.NoPadding).Strict()
-	units, err := enc.AppendDecode(scratch[:0], []byte(run))
-	if err != nil || len(units)%2 != 0 {
-		return dst, units, errors.New("modified UTF-7: the base64 is not that of UTF-16")
-	}
-	for i := 0; i < len(units); i += 2 {
-		r := rune(units[i])<<8 | rune(units[i+1])
-		switch {
-		case ' ' <= r && r <= '~':
-			return dst, units, errors.New("modified UTF-7: printable ASCII must stand for itself")
-		case 0xdc00 <= r && r < 0xe000:
-			return dst, units, errors.New("modified UTF-7: surrogate without its partner")
-		case 0xd800 <= r && r < 0xdc00:
-			i += 2
-			if i >= len(units) {
-				return dst, units, errors.New("modified UTF-7: surrogate without its partner")
-			}
-			low := rune(units[i])<<8 | rune(units[i+1])
-			if low < 0xdc00 || low >= 0xe000 {
-				return dst, units, errors.New("modified UTF-7: surrogate without its partner")
-			}
-			r = 0x10000 + (r-0xd800)<<10 + (low - 0xdc00)
+// appendUnshifted decodes one base64 run.
+func appendUnshifted(dst []byte, run string) ([]byte, error) {
+	var bits uint32
+	var have uint
+	var high rune // a high surrogate that waits for its partner
+	for i := range len(run) {
+		v := utf7Value(run[i])
+		if v < 0 {
+			return dst, errors.New("modified UTF-7: character that is not of its base64")
 		}
-		dst = utf8.AppendRune(dst, r)
+		bits, have = bits<<6|uint32(v), have+6
+		if have < 16 {
+			continue
+		}
+		have -= 16
+		r := rune(bits >> have & 0xffff)
+		bits &= 1<<have - 1
+		isHigh, isLow := 0xd800 <= r && r < 0xdc00, 0xdc00 <= r && r < 0xe000
+		switch {
+		case isLow != (high != 0):
+			return dst, errors.New("modified UTF-7: surrogate without its partner")
+		case isLow:
+			dst = utf8.AppendRune(dst, 0x10000+(high-0xd800)<<10+(r-0xdc00))
+			high = 0
+		case isHigh:
+			high = r
+		case ' ' <= r && r <= '~':
+			return dst, errors.New("modified UTF-7: printable ASCII must stand for itself")
+		default:
+			dst = utf8.AppendRune(dst, r)
+		}
 	}
-	return dst, units, nil
+	switch {
+	case high != 0:
+		return dst, errors.New("modified UTF-7: surrogate without its partner")
+	case have >= 6 || bits != 0:
+		return dst, errors.New("modified UTF-7: bits left over at the end of its base64")
+	}
+	return dst, nil
+}
+
+func utf7Value(c byte) int {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return int(c - 'A')
+	case 'a' <= c && c <= 'z':
+		return int(c-'a') + 26
+	case '0' <= c && c <= '9':
+		return int(c-'0') + 52
+	case c == '+':
+		return 62
+	case c == ',':
+		return 63
+	}
+	return -1
 }

@@ -111,6 +111,9 @@ func (d *Decoder) Begin() {
 	d.err = d.dead
 	d.begun, d.ended = false, false
 	d.line, d.held, d.depth, d.skipped = 0, 0, 0, 0
+	if d.body != nil {
+		d.body.left = 0 // its reader is of no use any more
+	}
 	d.phase, d.scan, d.body = litNone, litScan{}, nil
 	if cap(d.scratch) > 4096 {
 		d.scratch = nil

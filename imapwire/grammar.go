@@ -3,7 +3,6 @@ package imapwire
 import (
 	"encoding/base64"
 	"math"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -240,7 +239,7 @@ func (d *Decoder) base64(text []byte, expected string) []byte {
 	data := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Strict().Decode(data, text)
 	if err != nil {
-		d.failAt(d.line-len(text), expected, "something else ("+strings.TrimPrefix(err.Error(), "illegal ")+")")
+		d.failAt(d.line-len(text), expected, "invalid base64")
 		return nil
 	}
 	return data[:n]
