@@ -1,0 +1,72 @@
+package pebblekv
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options says how a store is opened. The zero value is what a daemon wants.
+type Options struct {
+	// FS is where the files are; nil is the machine's file system.
+	FS vfs.FS
+
+	// CacheBytes bounds the cache of blocks read from disk; 0 is 16 MB.
+	CacheBytes int64
+
+	// MemTableBytes is how much is gathered in memory (and in the log) before
+	// it is written as a table; 0 is 8 MB. Two of them exist during a flush.
+	// They grow from 256 kB as they fill.
+	MemTableBytes uint64
+
+	// Relaxed lets Update return before its change is on disk. What was
+	// acknowledged less than this long before a crash of the machine or of the
+	// process may be lost; the store is whole all the same, and holds all that
+	// came before what it lost. 0, the default, loses nothing.
+	Relaxed time.Duration
+
+	// Logger gets what the engine has to say: errors and slow disks as such,
+	// the rest at debug level. nil is slog.Default().
+	Logger *slog.Logger
+}
+
+// formatVersion pins Pebble's format on disk, so that a store is not upgraded
+// (and made unreadable for the release before) by an update of the library.
+const formatVersion = pebble.FormatWALSyncChunks
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 16 << 20
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 8 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) pebble(l *listener) *pebble.Options {
+	p := &pebble.Options{
+		FS:                          o.FS,
+		CacheSize:                   o.CacheBytes,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		MaxOpenFiles:                256,
+		FormatMajorVersion:          formatVersion,
+		Logger:                      l,
+		EventListener:               l.events(),
+	}
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	return p
+}

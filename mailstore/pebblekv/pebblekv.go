@@ -1,0 +1,223 @@
+// Package pebblekv keeps mailstore's index in an embedded Pebble database: one
+// log for all accounts, group commit, no cgo. It implements driver.KV and
+// nothing more; the bytes of messages belong into package bloblog.
+//
+// Start with [Open]. docs/design/020-embedded-engine.md says why it is built
+// as it is.
+//
+// # What a View sees
+//
+// Pebble shows a batch to readers before the batch is on disk. This package
+// does not: a View takes its snapshot at once and then waits until every commit
+// of its account that the snapshot may contain is on disk. It never waits for
+// commits that begin later, and mostly there is none to wait for. Transactions
+// of one account follow each other without waiting for the disk, since the log
+// keeps their order; each returns when it is durable.
+//
+// # Failure
+//
+// After a failed write of the log nobody knows what is on disk. The store then
+// refuses everything with kind Unavailable (the commits under way also carry
+// driver.ErrUnknown), and [KV.Failed] tells the owner, who calls [KV.Reopen]
+// when the cause may be gone, or ends the process.
+package pebblekv
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// KV is a driver.KV in a folder. Its methods are safe for concurrent use.
+type KV struct {
+	dir  string
+	opts Options
+
+	mu       sync.Mutex
+	in       *instance
+	accounts map[driver.Account]*account // those that somebody is using now
+	running  int
+	idle     chan struct{} // made by who waits, closed when running becomes 0
+	closed   bool
+	gone     bool // in has failed and is closed: Reopen has no new one yet
+}
+
+var _ driver.KV = (*KV)(nil)
+
+// An account exists while somebody is in it.
+type account struct {
+	users int // guarded by KV.mu
+	turn  chan struct{}
+
+	mu   sync.Mutex
+	last *commit // the newest that has begun; older ones are durable before it
+}
+
+// A commit is on its way to the disk until done is closed; err is set before.
+type commit struct {
+	done chan struct{}
+	err  error
+}
+
+// Open opens the store in the folder dir, which it makes when it is not there.
+// The caller makes sure that no other process has it open: package datadir.
+func Open(dir string, opts Options) (*KV, error) {
+	kv := &KV{dir: dir, opts: opts.withDefaults(), accounts: make(map[driver.Account]*account)}
+	in, err := openInstance(dir, kv.opts)
+	if err != nil {
+		return nil, err
+	}
+	kv.in = in
+	return kv, nil
+}
+
+// Failed returns a channel that is closed when the store cannot write any more.
+// After a Reopen there is a new one.
+func (kv *KV) Failed() <-chan struct{} {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	return kv.in.failed
+}
+
+// enter finds the account and keeps the store open until leave is called.
+func (kv *KV) enter(op string, a driver.Account) (*account, *instance, error) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	if kv.closed {
+		return nil, nil, imap.E(op, imap.Closed, nil)
+	}
+	if err := kv.in.failure(); err != nil {
+		return nil, nil, imap.E(op, imap.Unavailable, err)
+	}
+	acct := kv.accounts[a]
+	if acct == nil {
+		acct = &account{turn: make(chan struct{}, 1)}
+		kv.accounts[a] = acct
+	}
+	acct.users++
+	kv.running++
+	return acct, kv.in, nil
+}
+
+func (kv *KV) leave(a driver.Account, acct *account) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	if acct.users--; acct.users == 0 {
+		delete(kv.accounts, a) // everyone has waited for acct.last
+	}
+	if kv.running--; kv.running == 0 && kv.idle != nil {
+		close(kv.idle)
+		kv.idle = nil
+	}
+}
+
+// View implements driver.KV.
+func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	acct, in, err := kv.enter("index view", a)
+	if err != nil {
+		return err
+	}
+	defer kv.leave(a, acct)
+	// First the snapshot, then the wait: a commit names itself in acct.last
+	// before the database shows it.
+	snapshot := in.db.NewSnapshot()
+	defer snapshot.Close()
+	if err := acct.wait(ctx); err != nil {
+		return err
+	}
+	return fn(reader{snapshot, a})
+}
+
+// wait waits for the newest commit of the account. An account without one does
+// not wait.
+func (acct *account) wait(ctx context.Context) error {
+	acct.mu.Lock()
+	last := acct.last
+	acct.mu.Unlock()
+	if last == nil {
+		return nil
+	}
+	select {
+	case <-last.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if last.err != nil {
+		return imap.E("index view", imap.Unavailable, last.err)
+	}
+	return nil
+}
+
+// Update implements driver.KV.
+func (kv *KV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	acct, in, err := kv.enter("index update", a)
+	if err != nil {
+		return err
+	}
+	defer kv.leave(a, acct)
+
+	select {
+	case acct.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	batch, c, err := kv.run(ctx, in, acct, a, fn)
+	if c == nil {
+		// fn may have read what is not durable yet; its answer must not get
+		// out before that is.
+		if waitErr := acct.wait(ctx); waitErr != nil {
+			return waitErr
+		}
+		return err
+	}
+	if err == nil {
+		err = in.wait(batch)
+	}
+	if err != nil {
+		in.fail(err)
+		err = imap.E("index commit", imap.Unavailable, fmt.Errorf("%w: %w", driver.ErrUnknown, err))
+	} else {
+		err = batch.Close()
+	}
+	c.err = err
+	close(c.done)
+	return err
+}
+
+// run runs fn in the account's turn and applies its batch. Without a commit
+// nothing was applied.
+func (kv *KV) run(ctx context.Context, in *instance, acct *account, a driver.Account, fn func(driver.Txn) error) (*pebble.Batch, *commit, error) {
+	defer func() { <-acct.turn }()
+	tx := &txn{reader: reader{in.db, a}, batch: in.db.NewBatch()}
+	err := fn(tx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err == nil && tx.written > driver.MaxTxnBytes {
+		err = imap.E("index write", imap.Limit, errTooLarge)
+	}
+	if err != nil || tx.batch.Empty() {
+		_ = tx.batch.Close() // of an uncommitted batch: frees memory only
+		return nil, nil, err
+	}
+	c := &commit{done: make(chan struct{})}
+	acct.mu.Lock()
+	acct.last = c
+	acct.mu.Unlock()
+	return tx.batch, c, in.apply(tx.batch)
+}
+
+// Watch implements driver.KV. One process owns the store, so there is nothing
+// to watch for.
+func (kv *KV) Watch(driver.Account, func()) (stop func()) { return func() {} }
