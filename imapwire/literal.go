@@ -103,8 +103,10 @@ func (d *Decoder) LiteralHeader() (info LiteralInfo, ok bool) {
 		return LiteralInfo{}, false
 	}
 	info.Size, info.Sync = d.scan.size, !d.scan.nonSync
-	d.info, d.phase = info, litPending
-	if d.scan.overflow {
+	overflow := d.scan.overflow
+	// The announcement is over: an empty line behind the literal is none.
+	d.info, d.phase, d.scan = info, litPending, litScan{}
+	if overflow {
 		d.info.Size = math.MaxInt64
 		d.failAt(start, "literal size up to 9223372036854775807", "a greater one")
 		return LiteralInfo{}, false
