@@ -68,5 +68,6 @@
 // nothing but BYE and OK.
 //
 // Known beforehand: $user, $pass, $user2, $pass2; $plain and $plain2 (base64
-// for AUTHENTICATE PLAIN); $tag in a S: line; $appendlimit, $toobig.
+// for AUTHENTICATE PLAIN), $proxy (the first user asks to be the second); $tag
+// in a S: line; $appendlimit, $toobig.
 package imaptest

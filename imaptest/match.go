@@ -235,8 +235,8 @@ func (m *matcher) node(want, got node) bool {
 	if got.kind == kindString && want.text == "NIL" {
 		return false
 	}
-	if want.text == got.text {
-		return true
+	if want.text == got.text || strings.HasPrefix(want.text, `\`) && strings.EqualFold(want.text, got.text) {
+		return true // flags and attributes have no case
 	}
 	return got.kind == kindAtom && (m.composite(want.text, got.text) || sameNumbers(want.text, got.text))
 }

@@ -82,6 +82,7 @@ func newRunner(t testing.TB, s *script, server *Server) *runner {
 			r.vars["plain"+suffix] = base64.StdEncoding.EncodeToString([]byte("\x00" + u.Name + "\x00" + u.Password))
 		}
 	}
+	r.vars["proxy"] = base64.StdEncoding.EncodeToString([]byte(r.vars["user2"] + "\x00" + r.vars["user"] + "\x00" + r.vars["pass"]))
 	return r
 }
 
