@@ -49,7 +49,7 @@ const Version = 1
 // a small multiple of HeaderBytes plus twice TextBytes. A zero or negative
 // field means its default.
 type Limits struct {
-	// Depth is how deep parts may be nested; 100. A multipart below it is
+	// Depth is how deep parts may be nested; 100, and 1,000 at most. A multipart below it is
 	// served as one text/plain part, a message as application/octet-stream.
 	Depth int
 	// Parts is the number of parts of all levels; 10,000. The last one takes
@@ -68,6 +68,9 @@ type Limits struct {
 	TextBytes int64
 }
 
+// maxDepth bounds the recursion over parts, whatever Limits say.
+const maxDepth = 1000
+
 func (l Limits) withDefaults() Limits {
 	def := func(v *int, d int) {
 		if *v <= 0 {
@@ -75,6 +78,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	def(&l.Depth, 100)
+	l.Depth = min(l.Depth, maxDepth)
 	def(&l.Parts, 10_000)
 	def(&l.HeaderFields, 20_000)
 	def(&l.Addresses, 20_000)

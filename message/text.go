@@ -84,11 +84,14 @@ func headerPrefix(name string) []byte {
 }
 
 // MatchBody tells whether the body contains needle, which is folded.
-func (t *Text) MatchBody(needle []byte) bool { return bytes.Contains(t.Body, needle) }
+func (t *Text) MatchBody(needle []byte) bool {
+	return bytes.Contains(t.Body, lineFeedNeedle(needle))
+}
 
 // MatchText tells whether a header or the body contains needle, which is
 // folded.
 func (t *Text) MatchText(needle []byte) bool {
+	needle = lineFeedNeedle(needle)
 	return bytes.Contains(t.Header, needle) || bytes.Contains(t.Body, needle) ||
 		bytes.Contains(t.MIME, needle)
 }

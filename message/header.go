@@ -1,0 +1,156 @@
+package message
+
+import "bytes"
+
+// headerLine is one field of a header with its continuation lines, or a line
+// that is no field.
+type headerLine struct {
+	raw   []byte // with the line end
+	name  []byte // nil where it is no field
+	value []byte // behind the colon, folded as it came, without the last line end
+}
+
+// nextHeaderLine takes the first field off h. It returns false at the empty
+// line that ends a header, or at the end.
+func nextHeaderLine(h []byte) (l headerLine, rest []byte, ok bool) {
+	if len(h) == 0 || isEmptyLine(h) {
+		return l, h, false
+	}
+	end := 0
+	for {
+		i := bytes.IndexByte(h[end:], '\n')
+		if i < 0 {
+			end = len(h)
+			break
+		}
+		end += i + 1
+		if end == len(h) || h[end] != ' ' && h[end] != '\t' {
+			break
+		}
+	}
+	l.raw = h[:end]
+	if colon := bytes.IndexByte(l.raw, ':'); colon > 0 {
+		if name := bytes.TrimRight(l.raw[:colon], " \t"); isFieldName(name) {
+			l.name = name
+			l.value = trimLineEnd(l.raw[colon+1:])
+		}
+	}
+	return l, h[end:], true
+}
+
+// isEmptyLine tells whether h begins with an empty line.
+func isEmptyLine(h []byte) bool {
+	return h[0] == '\n' || h[0] == '\r' && len(h) > 1 && h[1] == '\n'
+}
+
+func isFieldName(b []byte) bool {
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7F {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// trimLineEnd takes one line end off.
+func trimLineEnd(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+		if n > 1 && b[n-2] == '\r' {
+			b = b[:n-2]
+		}
+	}
+	return b
+}
+
+// unfold returns a field value without line ends and without the white space
+// around it. It shares memory with v where v is not folded.
+func unfold(v []byte) []byte {
+	v = trimSpace(v)
+	i := bytes.IndexByte(v, '\n')
+	if i < 0 {
+		return v
+	}
+	out := make([]byte, 0, len(v))
+	for ; i >= 0; i = bytes.IndexByte(v, '\n') {
+		out = append(out, trimLineEnd(v[:i+1])...)
+		v = v[i+1:]
+	}
+	return trimSpace(append(out, v...))
+}
+
+// trimSpace takes off white space of header fields. The result is never nil,
+// so that an empty field differs from an absent one.
+func trimSpace(b []byte) []byte {
+	i, j := 0, len(b)
+	for i < j && isSpace(b[i]) {
+		i++
+	}
+	for i < j && isSpace(b[j-1]) {
+		j--
+	}
+	if b == nil {
+		return []byte{}
+	}
+	return b[i:j]
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+// lowerName writes a field or type name in lower case into buf, for a switch;
+// it returns "" for one that is longer.
+func lowerName(buf *[32]byte, name []byte) []byte {
+	if len(name) > len(buf) {
+		return nil
+	}
+	for i, c := range name {
+		if c-'A' < 26 {
+			c += 'a' - 'A'
+		}
+		buf[i] = c
+	}
+	return buf[:len(name)]
+}
+
+// FilterHeader appends to dst the fields of header whose names are among
+// names, in any case, or, where not is set, those that are not: what
+// HEADER.FIELDS and HEADER.FIELDS.NOT ask for (RFC 9051 section 6.4.5.1).
+//
+// header is what [Digest.Section] finds for HEADER. Fields come whole, with
+// the folds and line ends that they have, in the order of the message. Lines
+// that are no fields belong to HEADER.FIELDS.NOT. The empty line at the end of
+// header follows, unless header has none.
+func FilterHeader(dst, header []byte, names []string, not bool) []byte {
+	for {
+		l, rest, ok := nextHeaderLine(header)
+		if !ok {
+			return append(dst, rest...)
+		}
+		if hasName(names, l.name) != not {
+			dst = append(dst, l.raw...)
+		}
+		header = rest
+	}
+}
+
+func hasName(names []string, name []byte) bool {
+	for _, n := range names {
+		if len(n) == len(name) && len(n) > 0 && equalFoldASCII(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func equalFoldASCII(a string, b []byte) bool {
+	for i := range b {
+		x, y := a[i], b[i]
+		if x == y {
+			continue
+		}
+		if x|0x20 != y|0x20 || x|0x20 < 'a' || x|0x20 > 'z' {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,263 @@
+package message
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/rookery-mail/rookery/imap"
+)
+
+// The stored forms begin with a mark and the number of the form, which is
+// not that of the digest's content: that follows. Integers are varints,
+// strings and octets have their length before them.
+const (
+	digestMark = 'D'
+	textMark1  = 'T'
+	storedForm = 1
+)
+
+// maxStoredDepth bounds the recursion of reading parts.
+const maxStoredDepth = maxDepth + 1
+
+// AppendBinary appends the stored form of d. The error is always nil.
+func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, digestMark, storedForm)
+	b = binary.AppendUvarint(b, uint64(d.Version))
+	b = append(b, packBits(d.IsReplyOrForward, d.HasSent, d.HasNUL, d.Has8BitHeader, d.Truncated))
+	b = binary.AppendUvarint(b, uint64(d.Size))
+	b = binary.AppendUvarint(b, uint64(d.Lines))
+	b = binary.AppendVarint(b, d.SentUnix)
+	b = binary.AppendVarint(b, int64(d.SentZone))
+	b = appendBlob(b, d.Envelope)
+	b = appendBlob(b, d.Body)
+	b = appendBlob(b, d.BodyStructure)
+	for _, s := range [...]string{d.Preview, d.MessageID, d.Subject, d.Sort.From, d.Sort.To, d.Sort.Cc, d.Sort.DisplayFrom, d.Sort.DisplayTo} {
+		b = appendBlob(b, s)
+	}
+	b = binary.AppendUvarint(b, uint64(len(d.References)))
+	for _, s := range d.References {
+		b = appendBlob(b, s)
+	}
+	return d.Root.append(b, 0), nil
+}
+
+func packBits(bits ...bool) (n byte) {
+	for i, on := range bits {
+		if on {
+			n |= 1 << i
+		}
+	}
+	return n
+}
+
+func appendBlob[S string | []byte](b []byte, s S) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// append writes a part; offsets are relative to base and to each other.
+func (p *Part) append(b []byte, base int64) []byte {
+	b = binary.AppendUvarint(b, uint64(p.HeaderStart-base))
+	b = binary.AppendUvarint(b, uint64(p.BodyStart-p.HeaderStart))
+	b = binary.AppendUvarint(b, uint64(p.End-p.BodyStart))
+	b = binary.AppendUvarint(b, uint64(p.Lines))
+	b = append(b, byte(p.Encoding)<<1|packBits(p.Message != nil))
+	for _, s := range [...]string{p.Type, p.Subtype, p.Charset, p.Disposition, p.RawEncoding} {
+		b = appendBlob(b, s)
+	}
+	b = binary.AppendUvarint(b, uint64(len(p.Children)))
+	for i := range p.Children {
+		b = p.Children[i].append(b, p.BodyStart)
+	}
+	if p.Message != nil {
+		b = p.Message.append(b, p.BodyStart)
+	}
+	return b
+}
+
+// UnmarshalDigest reads what [Digest.AppendBinary] wrote. The octets of the
+// result are those of b; its strings are not. Damaged input gives an error of
+// kind [imap.Corruption], or a digest whose offsets are in order nevertheless.
+func UnmarshalDigest(b []byte) (*Digest, error) {
+	r := newStoredReader(b, digestMark)
+	d := &Digest{Version: uint16(r.max(1<<16 - 1))}
+	flags := r.byte()
+	d.IsReplyOrForward, d.HasSent, d.HasNUL = flags&1 != 0, flags&2 != 0, flags&4 != 0
+	d.Has8BitHeader, d.Truncated = flags&8 != 0, flags&16 != 0
+	d.Size, d.Lines = r.int(), r.int()
+	d.SentUnix, d.SentZone = r.signed(), int16(r.signed())
+	d.Envelope, d.Body, d.BodyStructure = r.blob(), r.blob(), r.blob()
+	r.text = string(r.b)
+	for _, s := range [...]*string{&d.Preview, &d.MessageID, &d.Subject, &d.Sort.From, &d.Sort.To, &d.Sort.Cc, &d.Sort.DisplayFrom, &d.Sort.DisplayTo} {
+		*s = r.string()
+	}
+	if n := r.count(1); n > 0 {
+		d.References = make([]string, n)
+		for i := range d.References {
+			d.References[i] = r.string()
+		}
+	}
+	r.part(&d.Root, 0, d.Size, maxStoredDepth)
+	if r.err == nil && len(r.b) > 0 {
+		r.fail("octets behind the end")
+	}
+	if r.err != nil {
+		return nil, &imap.Error{Op: "message: read a stored digest", Kind: imap.Corruption, Err: r.err}
+	}
+	return d, nil
+}
+
+// AppendBinary appends the stored form of t. The error is always nil.
+func (t *Text) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, textMark1, storedForm)
+	b = binary.AppendUvarint(b, uint64(t.Version))
+	b = append(b, packBits(t.Truncated))
+	b = appendBlob(b, t.Header)
+	b = appendBlob(b, t.MIME)
+	return appendBlob(b, t.Body), nil
+}
+
+// UnmarshalText reads what [Text.AppendBinary] wrote. The result shares the
+// memory of b. Damaged input gives an error of kind [imap.Corruption].
+func UnmarshalText(b []byte) (*Text, error) {
+	r := newStoredReader(b, textMark1)
+	t := &Text{Version: uint16(r.max(1<<16 - 1)), Truncated: r.byte()&1 != 0}
+	t.Header, t.MIME, t.Body = r.blob(), r.blob(), r.blob()
+	if r.err == nil && len(r.b) > 0 {
+		r.fail("octets behind the end")
+	}
+	if r.err != nil {
+		return nil, &imap.Error{Op: "message: read a stored search text", Kind: imap.Corruption, Err: r.err}
+	}
+	return t, nil
+}
+
+// storedReader reads a stored form. Its first error stays, and makes all that
+// follows zero.
+type storedReader struct {
+	b    []byte
+	text string // a copy of what was left of b when strings began
+	err  error
+}
+
+func newStoredReader(b []byte, mark byte) *storedReader {
+	r := &storedReader{b: b}
+	if r.byte() != mark {
+		r.fail("not of this kind")
+	}
+	if r.byte() != storedForm {
+		r.fail("form not known to this version of the program")
+	}
+	return r
+}
+
+func (r *storedReader) fail(why string) {
+	if r.err == nil {
+		r.err = errors.New(why)
+	}
+	r.b = nil
+}
+
+func (r *storedReader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail("ends too early")
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+func (r *storedReader) uint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail("bad number")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *storedReader) max(limit uint64) uint64 {
+	v := r.uint()
+	if v > limit {
+		r.fail("number out of range")
+		return 0
+	}
+	return v
+}
+
+func (r *storedReader) int() int64 { return int64(r.max(1<<62 - 1)) }
+
+func (r *storedReader) signed() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.fail("bad number")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// count reads a number of things of at least size octets each.
+func (r *storedReader) count(size int) int {
+	n := r.uint()
+	if n > uint64(len(r.b)/size) {
+		r.fail("bad count")
+		return 0
+	}
+	return int(n)
+}
+
+func (r *storedReader) blob() []byte {
+	n := r.count(1)
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+// string reads a string out of text.
+func (r *storedReader) string() string {
+	n := r.count(1)
+	if n == 0 {
+		return ""
+	}
+	from := len(r.text) - len(r.b)
+	r.b = r.b[n:]
+	return r.text[from : from+n]
+}
+
+// part reads a part that lies between base and limit.
+func (r *storedReader) part(p *Part, base, limit int64, depth int) {
+	if depth == 0 {
+		r.fail("parts nested too deeply")
+		return
+	}
+	p.HeaderStart = base + r.int()
+	p.BodyStart = p.HeaderStart + r.int()
+	p.End = p.BodyStart + r.int()
+	if p.HeaderStart > limit || p.BodyStart > limit || p.End > limit ||
+		p.HeaderStart < 0 || p.BodyStart < 0 || p.End < 0 {
+		r.fail("part out of range")
+		return
+	}
+	p.Lines = r.int()
+	flags := r.byte()
+	p.Encoding = Encoding(flags >> 1)
+	if p.Encoding > EncodingUnknown {
+		r.fail("unknown encoding")
+	}
+	for _, s := range [...]*string{&p.Type, &p.Subtype, &p.Charset, &p.Disposition, &p.RawEncoding} {
+		*s = r.string()
+	}
+	const smallest = 11 // octets of a part
+	if n := r.count(smallest); n > 0 {
+		p.Children = make([]Part, n)
+		for i := range p.Children {
+			r.part(&p.Children[i], p.BodyStart, p.End, depth-1)
+		}
+	}
+	if flags&1 != 0 && r.err == nil {
+		p.Message = new(Part)
+		r.part(p.Message, p.BodyStart, p.End, depth-1)
+	}
+}

@@ -1,0 +1,264 @@
+package message
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+)
+
+// Parse reads a message to its end, in one pass and in memory that lim
+// bounds, and digests it.
+//
+// Only errors of r are returned. The results share no memory with what r
+// returned. The Digest of a message that holds NUL octets (HasNUL) is that of
+// the stored octets; what is served then, and its digest, are those of
+// [ServedReader] and [ParseServed].
+func Parse(r io.Reader, lim Limits) (*Digest, *Text, error) {
+	lim = lim.withDefaults()
+	text := &Text{Version: Version}
+	p := newParser(lim, newTextCollector(text, lim.TextBytes))
+	if err := p.read(r); err != nil {
+		return nil, nil, err
+	}
+	p.text.finish()
+	text.Truncated = text.Truncated || p.d.Truncated
+	p.d.Preview = p.text.preview.result()
+	return p.digest(), text, nil
+}
+
+// node is a part while the message is being read.
+type node struct {
+	Part
+	kind     nodeKind
+	boundary []byte // of a multipart that is open
+	open     bool   // delimiters of boundary count
+	kids     []*node
+	message  *node
+	startLF  int64 // line feeds before the body
+	nul      bool  // the body, without that of parts, holds NUL
+
+	wire wireFields
+}
+
+type nodeKind uint8
+
+const (
+	nodeLeaf nodeKind = iota
+	nodeMultipart
+	nodeMessage
+)
+
+// parser is the state of one pass over a message.
+type parser struct {
+	lim  Limits
+	d    *Digest
+	text *textCollector
+
+	off   int64 // of the line or piece of a line that is looked at
+	lf    int64 // line feeds before it
+	eol   int64 // length of the line end before it
+	endCR bool  // the last piece of a line ended in CR
+
+	stack    []*node // from the root to the part that is being read
+	open     int     // multiparts of it whose delimiters count
+	inHeader bool
+	full     bool   // no more parts
+	hdr      []byte // what is kept of the header that is being read
+
+	parts      int
+	headerLeft int64
+	fieldsLeft int
+	addrsLeft  int
+	wire       []byte // rendered pieces of BODYSTRUCTURE, found by wireFields
+	fields     headerFields
+}
+
+func newParser(lim Limits, text *textCollector) *parser {
+	p := &parser{
+		lim: lim, d: &Digest{Version: Version}, text: text,
+		headerLeft: lim.HeaderBytes, fieldsLeft: lim.HeaderFields, addrsLeft: lim.Addresses,
+	}
+	p.push(&node{})
+	return p
+}
+
+const readBuffer = 32 << 10
+
+// read passes a message through the parser, line by line; long lines come in
+// pieces.
+func (p *parser) read(r io.Reader) error {
+	br := bufio.NewReaderSize(r, readBuffer)
+	for start := true; ; {
+		b, err := br.ReadSlice('\n')
+		more := errors.Is(err, bufio.ErrBufferFull)
+		if err != nil && err != io.EOF && !more {
+			return err
+		}
+		if len(b) > 0 {
+			p.line(b, start, !more)
+		}
+		if err == io.EOF {
+			p.finish()
+			return nil
+		}
+		start = !more
+	}
+}
+
+// push begins a part.
+func (p *parser) push(n *node) {
+	n.HeaderStart = p.off
+	p.stack = append(p.stack, n)
+	p.parts++
+	p.full = p.full || p.parts >= p.lim.Parts
+	p.inHeader, p.hdr = true, p.hdr[:0]
+}
+
+func (p *parser) top() *node { return p.stack[len(p.stack)-1] }
+
+// line takes a line, or a piece of one; start and end say whether the piece
+// begins and ends it.
+func (p *parser) line(b []byte, start, end bool) {
+	top := p.top()
+	if bytes.IndexByte(b, 0) >= 0 {
+		p.d.HasNUL = true
+		top.nul = top.nul || !p.inHeader
+	}
+	switch {
+	case p.open > 0 && start && end && len(b) > 2 && b[0] == '-' && b[1] == '-' && p.delimiter(b):
+		p.advance(b)
+		if p.inHeader { // of the part that begins behind the line
+			p.top().HeaderStart = p.off
+		}
+		return
+	case !p.inHeader:
+		p.text.body(b)
+		p.advance(b)
+		return
+	}
+	p.keepHeader(b)
+	p.advance(b)
+	if start && end && isEmptyLine(b) {
+		p.endHeader()
+	}
+}
+
+// advance counts a line that has been dealt with.
+func (p *parser) advance(b []byte) {
+	n := len(b)
+	p.off += int64(n)
+	if b[n-1] != '\n' {
+		p.eol, p.endCR = 0, b[n-1] == '\r'
+		return
+	}
+	p.lf++
+	p.eol = 1
+	if n > 1 && b[n-2] == '\r' || n == 1 && p.endCR {
+		p.eol = 2
+	}
+	p.endCR = false
+}
+
+// keepHeader keeps header octets within the limit, whole lines at least.
+func (p *parser) keepHeader(b []byte) {
+	if p.headerLeft < int64(len(b)) {
+		p.headerLeft, p.d.Truncated = 0, true
+		p.hdr = p.hdr[:bytes.LastIndexByte(p.hdr, '\n')+1]
+		return
+	}
+	p.headerLeft -= int64(len(b))
+	p.hdr = append(p.hdr, b...)
+}
+
+// delimiter looks whether a line is a delimiter of an open multipart, and
+// ends and begins parts if so.
+func (p *parser) delimiter(b []byte) bool {
+	mark := bytes.TrimRight(b[2:], " \t\r\n")
+	for i := len(p.stack) - 1; i >= 0; i-- {
+		n := p.stack[i]
+		rest, found := bytes.CutPrefix(mark, n.boundary)
+		if !n.open || !found || len(rest) != 0 && string(rest) != "--" {
+			continue
+		}
+		if p.full {
+			p.d.Truncated = true
+			return false
+		}
+		p.endParts(i)
+		if len(rest) > 0 {
+			n.open = false
+			p.open--
+			return true
+		}
+		if len(n.kids) == 0 {
+			p.text.dropPart() // a preamble
+		}
+		kid := &node{}
+		n.kids = append(n.kids, kid)
+		p.push(kid)
+		return true
+	}
+	return false
+}
+
+// endParts ends the parts below stack[keep] before the line at p.off. The line
+// end before a delimiter belongs to the delimiter, if it is not needed to end
+// the header.
+func (p *parser) endParts(keep int) {
+	for p.inHeader {
+		p.endHeader()
+	}
+	end, lf := p.off-p.eol, p.lf-1
+	if end < p.top().BodyStart || p.eol == 0 {
+		end, lf = p.off, p.lf
+	}
+	p.endAt(keep, end, lf)
+}
+
+func (p *parser) endAt(keep int, end, lf int64) {
+	for len(p.stack) > keep+1 {
+		n := p.top()
+		if n.open {
+			p.open--
+		}
+		p.text.endPart()
+		n.End, n.Lines = end, lf-n.startLF
+		p.stack = p.stack[:len(p.stack)-1]
+	}
+}
+
+// finish ends the message.
+func (p *parser) finish() {
+	for p.inHeader {
+		p.endHeader()
+	}
+	p.d.Size, p.d.Lines = p.off, p.lf
+	root := p.stack[0]
+	p.endAt(-1, p.off, p.lf)
+	p.stack = append(p.stack, root)
+}
+
+// endHeader reads the header of the top part, and readies the parser for its
+// body; where that is a message, for the message's header.
+func (p *parser) endHeader() {
+	n := p.top()
+	p.inHeader = false
+	n.BodyStart, n.startLF = p.off, p.lf
+	p.readHeader(n)
+	if n.kind != nodeLeaf && (len(p.stack) >= p.lim.Depth || p.full) {
+		p.d.Truncated = true
+		p.unopened(n)
+	}
+	switch n.kind {
+	case nodeMultipart:
+		n.open = true
+		p.open++
+		p.text.beginPart(&n.Part, textFormat{}) // shown where no parts are found
+	case nodeMessage:
+		n.message = &node{}
+		p.push(n.message)
+	case nodeLeaf:
+		p.text.beginPart(&n.Part, n.wire.format)
+	}
+}

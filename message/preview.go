@@ -1,0 +1,118 @@
+package message
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// previewLength is RFC 8970's, in characters; previewSource is how much of a
+// part is looked at, in octets.
+const (
+	previewLength = 200
+	previewSource = 16 << 10
+)
+
+// previewer makes the preview from the first text part that has words and is
+// no attachment.
+type previewer struct {
+	found string
+	buf   []byte
+	using bool
+}
+
+func (p *previewer) wants(part *Part) bool {
+	return p.found == "" && part.Disposition != "attachment" &&
+		(part.Type == "multipart" || part.Type == "text" && part.Subtype != "calendar")
+}
+
+func (p *previewer) begin(part *Part) { p.using, p.buf = p.wants(part), p.buf[:0] }
+
+func (p *previewer) inUse() bool { return p.using && len(p.buf) < previewSource }
+
+func (p *previewer) text(b []byte) {
+	if p.using {
+		p.buf = append(p.buf, b[:min(len(b), previewSource-len(p.buf))]...)
+	}
+}
+
+func (p *previewer) drop() { p.using = false }
+
+func (p *previewer) end() {
+	if p.using {
+		p.using = false
+		p.found = previewOf(p.buf)
+	}
+}
+
+func (p *previewer) result() string { return p.found }
+
+// previewOf returns the first words of a text, without quoted lines, the line
+// that introduces them, and the signature; unless nothing else is there.
+func previewOf(text []byte) string {
+	own := previewBuilder{}
+	all := previewBuilder{}
+	for len(text) > 0 && own.chars < previewLength {
+		line, rest, _ := bytes.Cut(text, []byte{'\n'})
+		text = rest
+		trimmed := bytes.TrimSpace(line)
+		all.add(trimmed)
+		if string(line) == "-- " || isOriginalMark(trimmed) {
+			break
+		}
+		next := bytes.TrimLeft(rest, " \t\n")
+		introduces := bytes.HasSuffix(trimmed, []byte{':'}) && bytes.HasPrefix(next, []byte{'>'})
+		if bytes.HasPrefix(trimmed, []byte{'>'}) || introduces {
+			continue
+		}
+		own.add(trimmed)
+	}
+	if own.chars > 0 {
+		return own.b.String()
+	}
+	for len(text) > 0 && all.chars < previewLength {
+		line, rest, _ := bytes.Cut(text, []byte{'\n'})
+		all.add(line)
+		text = rest
+	}
+	return all.b.String()
+}
+
+// isOriginalMark knows the line before a message that is quoted whole.
+func isOriginalMark(line []byte) bool {
+	rest := bytes.TrimLeft(line, "-")
+	return len(line)-len(rest) >= 4 && len(rest) < 60 && bytes.HasSuffix(rest, []byte("----"))
+}
+
+// previewBuilder joins words with single spaces.
+type previewBuilder struct {
+	b     strings.Builder
+	chars int
+	gap   bool
+}
+
+func (p *previewBuilder) add(line []byte) {
+	p.gap = p.gap || p.chars > 0
+	for len(line) > 0 && p.chars < previewLength {
+		r, size := utf8.DecodeRune(line)
+		line = line[size:]
+		switch {
+		case unicode.IsSpace(r):
+			p.gap = p.gap || p.chars > 0
+			continue
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == 0x34F, // fillers
+			r == utf8.RuneError && size <= 1:
+			continue
+		}
+		if p.gap {
+			p.gap = false
+			if p.chars++; p.chars == previewLength {
+				return
+			}
+			p.b.WriteByte(' ')
+		}
+		p.b.WriteRune(r)
+		p.chars++
+	}
+}
