@@ -230,7 +230,10 @@ func TestSyntaxErrors(t *testing.T) {
 			t.Errorf("%s of %q: the error %v ends the connection", c.production, c.input, err)
 		}
 		for name, again := range productions {
-			again(d)
+			got := again(d)
+			if zero := productions[name](decoder("", imapwire.Limits{})); got != zero {
+				t.Fatalf("%s of %q: after the error %s gives %v", c.production, c.input, name, got)
+			}
 			if d.Err() != err {
 				t.Fatalf("%s of %q: %s has changed the error to %v", c.production, c.input, name, d.Err())
 			}

@@ -3,6 +3,7 @@ package imapwire
 import (
 	"encoding/base64"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -61,8 +62,17 @@ func (d *Decoder) Flag() imap.Flag {
 		return imap.Flag(d.token(classAtom, "flag"))
 	}
 	name := d.token(classAtom, `name of a flag after "\"`)
-	var buf [32]byte
-	return imap.Flag(append(append(buf[:0], '\\'), name...)).Canonical()
+	for _, known := range [...]imap.Flag{
+		imap.FlagSeen, imap.FlagDeleted, imap.FlagFlagged, imap.FlagAnswered, imap.FlagDraft, imap.FlagRecent,
+	} {
+		if strings.EqualFold(string(name), string(known[1:])) {
+			return known // without an allocation
+		}
+	}
+	if d.err != nil {
+		return ""
+	}
+	return imap.Flag(`\` + string(name))
 }
 
 // FlagList reads a flag list in parentheses, which may be empty.
@@ -89,7 +99,10 @@ func (d *Decoder) Flags() []imap.Flag {
 func (d *Decoder) MailboxAttr() imap.MailboxAttr {
 	d.Byte('\\')
 	name := d.token(classAtom, `name of an attribute after "\"`)
-	return (imap.MailboxAttr(`\`) + imap.MailboxAttr(name)).Canonical()
+	if d.err != nil {
+		return ""
+	}
+	return imap.MailboxAttr(`\` + string(name)).Canonical()
 }
 
 // Mailbox reads a mailbox name and returns it in UTF-8: from modified UTF-7,

@@ -74,6 +74,7 @@ const (
 	classSet    // what a sequence-set is made of
 )
 
+// classes says to which classes each byte belongs. It is never written again.
 var classes = func() (table [256]uint16) {
 	for i := range table {
 		c := byte(i)

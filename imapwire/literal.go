@@ -125,12 +125,16 @@ func (d *Decoder) LiteralHeader() (info LiteralInfo, ok bool) {
 // AcceptLiteral asks the client for the literal that LiteralHeader announced,
 // where it waits for that, and returns a reader of exactly its bytes. What the
 // caller leaves unread is skipped when it goes on with the command. The reader
-// returns io.ErrUnexpectedEOF where the connection ends early.
+// returns io.ErrUnexpectedEOF where the connection ends early. After a failure
+// the reader returns that, so that nothing empty is taken for a message.
 //
 // NULs are passed on: see [NewNULReader].
 func (d *Decoder) AcceptLiteral() io.Reader {
-	if d.phase != litPending || d.err != nil {
-		return bytes.NewReader(nil)
+	if d.err == nil && d.phase != litPending {
+		d.Fail("literal", "none")
+	}
+	if d.err != nil {
+		return failedReader{d.err}
 	}
 	d.body = &literalReader{d: d, left: d.info.Size}
 	d.phase = litOpen
@@ -354,6 +358,11 @@ func (r *literalReader) Read(p []byte) (int, error) {
 	r.left -= int64(n)
 	return n, nil
 }
+
+// failedReader has nothing but an error.
+type failedReader struct{ err error }
+
+func (r failedReader) Read([]byte) (int, error) { return 0, r.err }
 
 // NewNULReader wraps the reader of a literal: the first NUL ends it with a
 // [*NULError] that names its offset. The bytes before the NUL are delivered.

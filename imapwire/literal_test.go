@@ -236,6 +236,20 @@ func TestLiteralBreaksOff(t *testing.T) {
 	}
 }
 
+// A literal that was not announced, or whose announcement failed, is an error
+// to read and not an empty message.
+func TestAcceptLiteralAfterFailure(t *testing.T) {
+	d := decoder("{x}\r\n", imapwire.Limits{})
+	d.LiteralHeader()
+	if got, err := io.ReadAll(d.AcceptLiteral()); len(got) != 0 || err == nil || err != d.Err() {
+		t.Errorf("%q, %v", got, err)
+	}
+	d = decoder("x\r\n", imapwire.Limits{})
+	if got, err := io.ReadAll(d.AcceptLiteral()); len(got) != 0 || err == nil || err != d.Err() {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestNULReader(t *testing.T) {
 	for _, wrap := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.HalfReader, iotest.DataErrReader} {
 		got, err := io.ReadAll(imapwire.NewNULReader(wrap(strings.NewReader("abc\x00def"))))
