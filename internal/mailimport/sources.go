@@ -1,0 +1,153 @@
+package mailimport
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/maildir"
+	"github.com/rookery-mail/rookery/internal/mbox"
+)
+
+// Maildir imports a Maildir with all its folders. With a mailbox given, the top
+// of the tree goes there and its folders below; else they keep their names. A
+// message is known by its folder, its base name and its size.
+func Maildir(ctx context.Context, m *maildir.Maildir, mailbox string, target Target, report Reporter) (*Result, error) {
+	res := &Result{}
+	folders, err := m.Folders()
+	if err != nil {
+		return res, err
+	}
+	type source struct {
+		mailbox string
+		msgs    []maildir.Message
+	}
+	var sources []source
+	var total int64
+	for _, f := range folders {
+		for _, note := range f.Notes {
+			report.Note(note)
+		}
+		msgs, notes, err := f.Messages()
+		if err != nil {
+			return res, err
+		}
+		for _, note := range notes {
+			report.Note(note)
+		}
+		name, err := below(mailbox, f.Name)
+		if err != nil {
+			return res, fmt.Errorf("folder %s: %w", f.Dir, err)
+		}
+		sources = append(sources, source{name, msgs})
+		total += int64(len(msgs))
+	}
+	var done int64
+	prepared := make(map[string]bool)
+	for _, s := range sources {
+		if err := target.Prepare(ctx, s.mailbox); err != nil {
+			return res, err
+		}
+		if !prepared[s.mailbox] {
+			res.Mailboxes++
+		}
+		prepared[s.mailbox] = true
+		im := &importer{target: target, mailbox: s.mailbox, report: report, result: res}
+		for i := range s.msgs {
+			msg := &s.msgs[i]
+			err := im.add(ctx, candidate{
+				key: "maildir:" + msg.Base + ":" + strconv.FormatInt(msg.Size, 10), flags: msg.Flags, date: imap.TimeOf(msg.Date), where: msg.Path(),
+				open: func() (io.ReadCloser, error) { return msg.Open() },
+			})
+			if err != nil {
+				return res, err
+			}
+			done++
+			report.Progress(done, total)
+		}
+		if err := im.flush(ctx); err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+// below returns the name under which a folder goes when the tree is imported
+// into a mailbox.
+func below(mailbox, folder string) (string, error) {
+	switch {
+	case mailbox == "":
+		return folder, nil
+	case folder == imap.Inbox:
+		return mailbox, nil
+	}
+	return imap.NormalizeMailbox(mailbox+string(maildir.Separator)+folder, maildir.Separator)
+}
+
+// Mbox imports an mbox into a mailbox, INBOX where none is given. A message is
+// known by the file's path, what it says (but for the headers that mail
+// programs rewrite in place) and its position among those of the file that say
+// the same: so two equal messages are two, and a run after messages have been
+// added, marked or taken away in the file brings what is new and nothing else.
+func Mbox(ctx context.Context, r *mbox.Reader, mailbox string, target Target, report Reporter) (*Result, error) {
+	res := &Result{Mailboxes: 1}
+	if mailbox == "" {
+		mailbox = imap.Inbox
+	}
+	source, err := sourceID(r.Path())
+	if err != nil {
+		return res, err
+	}
+	if err := target.Prepare(ctx, mailbox); err != nil {
+		return res, err
+	}
+	im := &importer{target: target, mailbox: mailbox, report: report, result: res}
+	equal := make(map[[sha256.Size]byte]int)
+	for n := 1; ; n++ {
+		msg, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return res, err
+		}
+		equal[msg.Digest]++
+		date := imap.TimeOf(msg.Date)
+		if msg.Date.IsZero() {
+			date = 0
+		}
+		err = im.add(ctx, candidate{
+			key:   fmt.Sprintf("mbox:%s:%s:%d", source, base64.RawURLEncoding.EncodeToString(msg.Digest[:18]), equal[msg.Digest]),
+			flags: msg.Flags, date: date, where: fmt.Sprintf("%s: message %d (at byte %d)", r.Path(), n, msg.Offset),
+			open: func() (io.ReadCloser, error) { return io.NopCloser(msg.Open()), nil },
+		})
+		if err != nil {
+			return res, err
+		}
+		report.Progress(msg.Offset, r.Size())
+	}
+	if err := im.flush(ctx); err != nil {
+		return res, err
+	}
+	report.Progress(r.Size(), r.Size())
+	return res, nil
+}
+
+// sourceID names a file in few letters, whatever way it was given.
+func sourceID(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot read the mbox: %w", err)
+	}
+	sum := sha256.Sum256([]byte(abs))
+	return base64.RawURLEncoding.EncodeToString(sum[:9]), nil
+}
