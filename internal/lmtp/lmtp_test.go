@@ -1,0 +1,285 @@
+package lmtp_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/lmtp"
+)
+
+// desk takes messages for ann and bob; full and down fail.
+type desk struct {
+	mu   sync.Mutex
+	mail map[string][]string
+	hold chan struct{} // where set, Deliver waits for it
+}
+
+func (d *desk) Resolve(_ context.Context, address string) (string, error) {
+	for _, name := range lmtp.Addresses(address) {
+		switch name {
+		case "ann", "bob", "full", "down":
+			return name, nil
+		case "maybe":
+			return "", imap.Unavailable
+		}
+	}
+	return "", imap.NotFound
+}
+
+func (d *desk) Deliver(_ context.Context, user string, r io.Reader, size int64) error {
+	switch user {
+	case "full":
+		return imap.OverQuota
+	case "down":
+		return errors.New("the disk is on fire")
+	}
+	if d.hold != nil {
+		<-d.hold
+	}
+	b, err := io.ReadAll(r)
+	if err != nil || int64(len(b)) != size {
+		return fmt.Errorf("%d bytes of %d, %v", len(b), size, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mail == nil {
+		d.mail = make(map[string][]string)
+	}
+	d.mail[user] = append(d.mail[user], string(b))
+	return nil
+}
+
+type client struct {
+	t *testing.T
+	net.Conn
+	r *bufio.Reader
+}
+
+func start(t *testing.T, d *desk, opts lmtp.Options) (*lmtp.Server, *client) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Log = slog.New(slog.DiscardHandler)
+	opts.Hostname = "mx.example"
+	opts.Now = func() time.Time { return time.Unix(1234567890, 0).UTC() }
+	opts.TempDir = t.TempDir()
+	s := lmtp.New(d, opts)
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.Shutdown(ctx)
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	cl := &client{t, c, bufio.NewReader(c)}
+	cl.expect("220 ")
+	return s, cl
+}
+
+// expect reads one reply of as many lines as it has and compares its beginning.
+func (c *client) expect(prefixes ...string) {
+	c.t.Helper()
+	for _, prefix := range prefixes {
+		for {
+			line, err := c.r.ReadString('\n')
+			if err != nil {
+				c.t.Fatalf("waiting for %q: %v", prefix, err)
+			}
+			if len(line) > 3 && line[3] == '-' {
+				continue
+			}
+			if !strings.HasPrefix(line, prefix) {
+				c.t.Fatalf("got %q, want %q", line, prefix)
+			}
+			break
+		}
+	}
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) say(line, reply string) {
+	c.t.Helper()
+	c.send(line + "\r\n")
+	c.expect(reply)
+}
+
+func (c *client) hello() { c.t.Helper(); c.say("LHLO client.example", "250 ") }
+
+func TestDelivery(t *testing.T) {
+	d := &desk{}
+	_, c := start(t, d, lmtp.Options{})
+	c.hello()
+	c.say("MAIL FROM:<sender@example.org> BODY=8BITMIME", "250 ")
+	c.say("RCPT TO:<Ann+lists@example.com>", "250 ")
+	c.say("RCPT TO:<nobody@example.com>", "550 5.1.1")
+	c.say("RCPT TO:<maybe@example.com>", "451 4.")
+	c.say("RCPT TO:<bob@example.com>", "250 ")
+	c.say("RCPT TO:<full@example.com>", "250 ")
+	c.say("RCPT TO:<down@example.com>", "250 ")
+	c.say("DATA", "354 ")
+	c.send("Subject: x\r\n\r\n..dot\r\nb\xff\r\n.\r\n")
+	c.expect("250 2.1.5 <Ann+lists@example.com>", "250 2.1.5 <bob@example.com>", "552 5.2.2 <full@", "451 4.3.0 <down@")
+	c.say("QUIT", "221 ")
+	want := "Return-Path: <sender@example.org>\r\nDelivered-To: bob@example.com\r\n" +
+		"Received: from client.example ([127.0.0.1])\r\n\tby mx.example (Rookery) with LMTP id ID\r\n" +
+		"\tfor <bob@example.com>; Fri, 13 Feb 2009 23:31:30 +0000\r\nSubject: x\r\n\r\n.dot\r\nb\xff\r\n"
+	got := d.mail["bob"][0]
+	if i := strings.Index(got, " id "); i > 0 {
+		got = got[:i+4] + "ID" + got[i+4+12:]
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("bob's mail (-want +got):\n%s", diff)
+	}
+	if len(d.mail["ann"]) != 1 || !strings.Contains(d.mail["ann"][0], "Delivered-To: Ann+lists@example.com\r\n") {
+		t.Errorf("ann's mail: %q", d.mail["ann"])
+	}
+}
+
+// The bytes of a message stay as they came, and its end is found.
+func TestBytes(t *testing.T) {
+	long := strings.Repeat("x", 3<<20) + "\r\n"
+	for sent, want := range map[string]string{
+		"":                     "",
+		"a\r\n":                "a\r\n",
+		"a\r\r\n":              "a\r\r\n",
+		"a\r\r\n..b\r\r\n":     "a\r\r\n.b\r\r\n",
+		"a\n.\nb\r\n":          "a\n.\nb\r\n",
+		"a\r.\r\nb\r\n":        "a\r.\r\nb\r\n",
+		".\rb\r\n":             "\rb\r\n",
+		".\r\r\n":              "\r\r\n",
+		".\r\rb\r\n..\r\n":     "\r\rb\r\n.\r\n",
+		"\x00\r\n\xf0\x9f\r\n": "\x00\r\n\xf0\x9f\r\n",
+		long:                   long,
+	} {
+		d := &desk{}
+		_, c := start(t, d, lmtp.Options{})
+		c.hello()
+		for range 2 { // the connection goes on
+			c.say("MAIL FROM:<>", "250 ")
+			c.say("RCPT TO:<ann@x>", "250 ")
+			c.say("DATA", "354 ")
+			c.send(sent + ".\r\n")
+			c.expect("250 ")
+		}
+		for _, got := range d.mail["ann"] {
+			_, got, _ = strings.Cut(got, "+0000\r\n")
+			if got != want {
+				t.Errorf("sent %.40q, got %.60q", sent, got)
+			}
+		}
+		c.Close()
+	}
+}
+
+func TestPipelinedChunks(t *testing.T) {
+	d := &desk{}
+	_, c := start(t, d, lmtp.Options{})
+	chunk := strings.Repeat("y", 20<<10) + "\r\n.\r\nDATA\r\n"
+	c.send("LHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<ann@x>\r\nRCPT TO:<bob@x>\r\n" +
+		fmt.Sprintf("BDAT %d\r\n%sBDAT 4 LAST\r\nend\nNOOP\r\n", len(chunk), chunk))
+	c.expect("250 ", "250 ", "250 ", "250 ", "250 ", "250 ", "250 ", "250 ")
+	if n := len(d.mail["ann"]); n != 1 || !strings.HasSuffix(d.mail["ann"][0], chunk+"end\n") {
+		t.Errorf("%d messages, or not what was sent", n)
+	}
+}
+
+func TestTooBig(t *testing.T) {
+	d := &desk{}
+	_, c := start(t, d, lmtp.Options{MaxSize: 1000})
+	c.hello()
+	c.say("MAIL FROM:<> SIZE=1001", "552 ")
+	for size, reply := range map[int]string{1000: "250 ", 1001: "552 5.3.4", 300_000: "552 5.3.4"} {
+		c.say("MAIL FROM:<>", "250 ")
+		c.say("RCPT TO:<ann@x>", "250 ")
+		c.say("DATA", "354 ")
+		c.send(strings.Repeat("x", size-2) + "\r\n.\r\n")
+		c.expect(reply)
+	}
+	if len(d.mail["ann"]) != 1 {
+		t.Errorf("%d messages, want the one that fits", len(d.mail["ann"]))
+	}
+}
+
+func TestLongCommand(t *testing.T) {
+	_, c := start(t, &desk{}, lmtp.Options{})
+	c.send("LHLO " + strings.Repeat("x", 100_000))
+	c.expect("500 5.5.2")
+}
+
+func TestShutdown(t *testing.T) {
+	d := &desk{hold: make(chan struct{})}
+	s, busy := start(t, d, lmtp.Options{})
+	idle, err := net.Dial("tcp", busy.RemoteAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	ic := &client{t, idle, bufio.NewReader(idle)}
+	ic.expect("220 ")
+	busy.hello()
+	busy.say("MAIL FROM:<>", "250 ")
+	busy.say("RCPT TO:<ann@x>", "250 ")
+	busy.say("DATA", "354 ")
+	busy.send("half")
+	time.Sleep(50 * time.Millisecond) // DATA has been seen, and its first bytes most likely
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		done <- s.Shutdown(ctx)
+	}()
+	ic.expect("421 4.3.2")
+	busy.send(" done\r\n.\r\n")
+	close(d.hold)
+	busy.expect("250 ", "421 4.3.2")
+	if err := <-done; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if len(d.mail["ann"]) != 1 {
+		t.Errorf("the message under way was lost")
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for in, want := range map[string][]string{
+		"ann":               {"ann"},
+		"Ann@Example.ORG":   {"Ann@Example.ORG", "ann@example.org", "Ann@example.org", "Ann", "ann"},
+		"ann+a+b@x":         {"ann+a+b@x", "ann@x", "ann+a+b", "ann"},
+		"+a@x":              {"+a@x", "+a"},
+		"\"a@b\"@x":         {"\"a@b\"@x", "\"a@b\""},
+		"ünï+x@exämple.org": {"ünï+x@exämple.org", "ünï@exämple.org", "ünï+x", "ünï"},
+	} {
+		if diff := cmp.Diff(want, lmtp.Addresses(in)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", in, diff)
+		}
+	}
+}

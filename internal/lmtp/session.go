@@ -1,0 +1,201 @@
+package lmtp
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/emersion/go-smtp"
+)
+
+// session is one connection's transaction.
+type session struct {
+	server *Server
+	smtp   *smtp.Conn
+	conn   *conn
+	from   string
+	utf8   bool
+	rcpts  []recipient
+}
+
+type recipient struct{ address, user string }
+
+// Reset forgets the transaction.
+func (s *session) Reset() {
+	s.conn.setBusy(false)
+	s.from, s.utf8, s.rcpts = "", false, nil
+}
+
+// Logout ends the session.
+func (s *session) Logout() error { return nil }
+
+// Mail begins a transaction.
+func (s *session) Mail(from string, opts *smtp.MailOptions) error {
+	s.from, s.utf8, s.rcpts = from, opts != nil && opts.UTF8, nil
+	return nil
+}
+
+// Rcpt adds a recipient.
+func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	user, err := s.server.to.Resolve(s.server.ctx, to)
+	if err != nil {
+		return s.server.reply(err, to)
+	}
+	s.rcpts = append(s.rcpts, recipient{to, user})
+	return nil
+}
+
+// Data is not called: the server speaks LMTP only.
+func (s *session) Data(io.Reader) error { return errors.New("lmtp: not SMTP") }
+
+// LMTPData takes the message and delivers it to all recipients.
+func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	s.conn.setBusy(true)
+	src := r
+	_, chunked := r.(*io.PipeReader) // BDAT, whose bytes need no decoding
+	if !chunked {
+		src = s.conn.data()
+	}
+	msg, err := s.spool(src)
+	if !chunked {
+		s.conn.endData()
+	}
+	if err != nil {
+		return err
+	}
+	defer msg.close()
+	// Deliveries that happen at the same time share the waiting for the disk.
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	slots := make(chan struct{}, 16)
+	for _, rcpt := range s.rcpts {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			err := s.deliver(rcpt, msg)
+			mu.Lock()
+			defer mu.Unlock()
+			status.SetStatus(rcpt.address, err)
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// deliver returns what the client is told about one recipient.
+func (s *session) deliver(rcpt recipient, msg *spooled) error {
+	head := s.trace(rcpt.address)
+	r := io.MultiReader(strings.NewReader(head), msg.open())
+	if err := s.server.to.Deliver(s.server.ctx, rcpt.user, r, int64(len(head))+msg.size); err != nil {
+		return s.server.reply(err, rcpt.address)
+	}
+	s.server.opts.Log.Debug("delivered", "recipient", rcpt.address, "user", rcpt.user, "size", msg.size)
+	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 1, 5}, Message: "Delivered"}
+}
+
+// trace makes the header fields that a final delivery adds (RFC 5321 section
+// 4.4). Nothing else of the message is changed.
+func (s *session) trace(address string) string {
+	var from strings.Builder
+	from.WriteString(clean(s.smtp.Hostname()))
+	if host, _, err := net.SplitHostPort(s.conn.RemoteAddr().String()); err == nil {
+		if strings.Contains(host, ":") {
+			host = "IPv6:" + host
+		}
+		fmt.Fprintf(&from, " ([%s])", host)
+	}
+	with := "LMTP"
+	if s.utf8 {
+		with = "UTF8LMTP" // RFC 6531 section 4.3
+	}
+	return fmt.Sprintf("Return-Path: <%s>\r\nDelivered-To: %s\r\nReceived: from %s\r\n\tby %s (Rookery) with %s id %s\r\n\tfor <%s>; %s\r\n",
+		clean(s.from), clean(address), from.String(), clean(s.server.opts.Hostname), with, rand.Text()[:12], clean(address),
+		s.server.opts.Now().Format("Mon, 2 Jan 2006 15:04:05 -0700"))
+}
+
+// clean takes away what would break a header line.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// inMemory is the size up to which a message waits in memory.
+const inMemory = 1 << 20
+
+// spooled is a message that has come in whole.
+type spooled struct {
+	mem  []byte
+	file *os.File
+	size int64
+}
+
+func (m *spooled) open() io.Reader {
+	if m.file != nil {
+		return io.NewSectionReader(m.file, 0, m.size)
+	}
+	return bytes.NewReader(m.mem)
+}
+
+func (m *spooled) close() {
+	if m.file != nil {
+		m.file.Close()
+	}
+}
+
+// spool reads a message to its end, or as much as may be: then the rest is
+// read and thrown away, so that the connection can go on.
+func (s *session) spool(r io.Reader) (*spooled, error) {
+	m := &spooled{}
+	limit := s.server.opts.MaxSize
+	var buf bytes.Buffer
+	n, err := io.Copy(&buf, io.LimitReader(r, min(inMemory, limit)+1))
+	m.mem, m.size = buf.Bytes(), n
+	if err == nil && n > inMemory && n <= limit {
+		err = s.spoolToFile(m, r, limit)
+	}
+	if err == nil && m.size > limit {
+		m.close()
+		_, err = io.Copy(io.Discard, r)
+		if err == nil {
+			return nil, smtp.ErrDataTooLarge
+		}
+	}
+	if err != nil {
+		m.close()
+		if se, ok := errors.AsType[*smtp.SMTPError](err); ok {
+			return nil, se
+		}
+		s.server.opts.Log.Warn("a message did not come in whole", "addr", s.conn.RemoteAddr(), "from", s.from, "err", err)
+		_, _ = io.Copy(io.Discard, r)
+		return nil, &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Cannot take the message now, try again later"}
+	}
+	return m, nil
+}
+
+// spoolToFile moves what has been read to a file, which has no name any more
+// when it returns, and reads on.
+func (s *session) spoolToFile(m *spooled, r io.Reader, limit int64) error {
+	f, err := os.CreateTemp(s.server.opts.TempDir, "lmtp-*")
+	if err != nil {
+		return err
+	}
+	m.file = f
+	_ = os.Remove(f.Name()) // where that does not work, the file stays till it is swept
+	if _, err := f.Write(m.mem); err != nil {
+		return err
+	}
+	n, err := io.Copy(f, io.LimitReader(r, limit-m.size+1))
+	m.size += n
+	m.mem = nil
+	return err
+}
