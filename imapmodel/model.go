@@ -67,7 +67,7 @@ type Mailbox struct {
 	// UIDValidity is for models whose messages bring UIDs that are kept for
 	// good (see Message.UID); it must rise whenever they are given anew. 0
 	// leaves it to the framework.
-	UIDValidity uint32
+	UIDValidity imap.UIDValidity
 }
 
 // Message describes a message. Only Key is needed.
@@ -110,17 +110,17 @@ type Features uint32
 
 // The features.
 const (
-	FeatureAppend      Features = 1 << iota // [Appender]: clients add messages
-	FeatureMultiAppend                      // [MultiAppender]: several at once, all or none
-	FeatureFlags                            // [Flagger]: the model keeps flags
-	FeatureRemove                           // [Remover]: clients expunge messages
-	FeatureMailboxes                        // [MailboxEditor]: clients create, delete, rename mailboxes
-	FeatureSubscribe                        // [Subscriber]: the model keeps subscriptions
-	FeatureCopy                             // [Copier]: copies without reading and appending
-	FeatureMove                             // [Mover]: moves without copying and removing
-	FeatureWatch                            // [Watcher]: the model says when something has changed
-	FeatureSelect                           // [SelectHook]: is told when mailboxes are opened and closed
-	FeatureUser                             // [UserHook]: is told when users come and go
+	FeatureAppend    Features = 1 << iota // [Appender]: clients add messages
+	FeatureFlags                          // [Flagger]: the model keeps flags
+	FeatureRemove                         // [Remover]: clients expunge messages
+	FeatureMailboxes                      // [MailboxEditor]: clients create, delete, rename mailboxes
+	FeatureSubscribe                      // [Subscriber]: the model keeps subscriptions
+	FeatureAtomic                         // [Transactor]: several changes at once, all or none
+	FeatureCopy                           // [Copier]: copies without reading and appending
+	FeatureMove                           // [Mover]: moves without copying and removing
+	FeatureWatch                          // [Watcher]: the model says when something has changed
+	FeatureSelect                         // [SelectHook]: is told when mailboxes are opened and closed
+	FeatureUser                           // [UserHook]: is told when users come and go
 
 	FeatureSpecialUse // CreateMailbox takes special uses (RFC 6154)
 	FeatureBinary     // messages may hold NUL bytes (RFC 3516)

@@ -28,13 +28,6 @@ type Appender interface {
 	Append(ctx context.Context, user, mailbox string, msg *NewMessage) (key string, err error)
 }
 
-// MultiAppender adds several messages in one step (FeatureMultiAppend, with
-// which the server announces MULTIAPPEND).
-type MultiAppender interface {
-	// AppendAll adds all messages or none, and returns their keys in order.
-	AppendAll(ctx context.Context, user, mailbox string, msgs []*NewMessage) (keys []string, err error)
-}
-
 // Flagger is a model that keeps the flags of messages (FeatureFlags).
 type Flagger interface {
 	// SetFlags adds the flags in add to the messages and takes those in remove
@@ -74,6 +67,17 @@ type Subscriber interface {
 	Subscribe(ctx context.Context, user, name string, on bool) error
 }
 
+// Transactor is a model that can make several changes in one step
+// (FeatureAtomic). With it the server announces MULTIAPPEND, and a COPY, MOVE or
+// STORE of several messages happens whole or not at all.
+type Transactor interface {
+	// Atomically calls do once, with a context made from ctx. What the model's
+	// own methods change when they are called with that context, for the same
+	// user, becomes durable when do returns nil, and is undone when it returns
+	// an error, which Atomically returns.
+	Atomically(ctx context.Context, user string, do func(ctx context.Context) error) error
+}
+
 // Copier is a model that can copy messages itself (FeatureCopy). Without one
 // the text is read and appended.
 type Copier interface {
@@ -96,10 +100,11 @@ type Mover interface {
 // make itself; saying too much only costs time.
 type Watcher interface {
 	// Watch is called once, by New. From then on the model calls changed after
-	// each change, when the methods above already show it: with the mailbox
-	// whose messages changed; with mailbox "" when the list of mailboxes did;
-	// with user "" too when it cannot tell whose. changed never blocks, may be
-	// called by any goroutine and with locks held. After stop it has no effect.
+	// each change, when Mailboxes and Messages already show it: with the mailbox
+	// whose messages changed; with mailbox "" when the list of mailboxes did, or
+	// anything of the user; with user "" too when it cannot tell whose. changed
+	// never blocks, and may be called by any goroutine and with locks held.
+	// After stop it has no effect.
 	Watch(changed func(user, mailbox string)) (stop func())
 }
 
