@@ -1,0 +1,276 @@
+package bloblog
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// firstRead is what Open reads at once: a record of average length is in it.
+const firstRead = 16 << 10
+
+// A record is one found in a segment, with the segment held for its reader.
+type record struct {
+	recordHeader
+	seg  *segment
+	file vfs.File
+	at   place
+	head []byte // the first bytes of the record, as far as they were read
+}
+
+// find locates the blob and reads its header and up to size bytes in all.
+// Afterwards the segment is held, unless there is an error.
+func (s *Store) find(a driver.Account, ref driver.Ref, size int) (*record, error) {
+	s.mu.Lock()
+	at := s.locateLocked(ref)
+	gone := s.goneLocked(ref)
+	var g *segment
+	if !gone {
+		g = s.acquireLocked(at.segment)
+	}
+	lost := s.lostMoves && at.segment <= s.lastID && ref != 0
+	s.mu.Unlock()
+	if g == nil && !gone && lost {
+		return nil, errBadFooter // it may be where nothing can be found
+	}
+	if g == nil {
+		return nil, imap.E("blob open", imap.NotFound, nil)
+	}
+	r, err := readRecord(g, at, size)
+	if err == errBadRecord {
+		err = s.explain(g, a, ref, at)
+	}
+	if err == nil && (r.account != a || r.ref != ref) {
+		err = imap.E("blob open", imap.NotFound, nil)
+	}
+	if err != nil {
+		s.release(g)
+		return nil, err
+	}
+	return r, nil
+}
+
+// explain tells a record that is damaged from one that never was.
+func (s *Store) explain(g *segment, a driver.Account, ref driver.Ref, at place) error {
+	entries, err := s.entriesOf(g, a)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.ref == ref && e.off == at.off {
+			return errBadRecord
+		}
+	}
+	return imap.E("blob open", imap.NotFound, nil)
+}
+
+// goneLocked reports whether ref was deleted, or will be when its pin ends.
+func (s *Store) goneLocked(ref driver.Ref) bool {
+	p := s.pins[ref]
+	return p != nil && p.deleted != nil || s.dead.has(ref)
+}
+
+func (s *Store) locateLocked(ref driver.Ref) place {
+	if at, ok := s.moves.find(ref); ok {
+		return at
+	}
+	return placeOf(ref)
+}
+
+func readRecord(g *segment, at place, size int) (*record, error) {
+	f, salt, err := g.open()
+	if err != nil {
+		return nil, err
+	}
+	if at.pos() < segmentHeader {
+		return nil, errBadRecord
+	}
+	head := make([]byte, max(size, recordHeadLen))
+	n, err := f.ReadAt(head, at.pos())
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	h, err := decodeRecordHeader(head[:n], salt, at)
+	if err != nil {
+		return nil, err
+	}
+	return &record{recordHeader: h, seg: g, file: f, at: at, head: head[:n]}, nil
+}
+
+// read fills p from the record, pos bytes behind its beginning.
+func (r *record) read(p []byte, pos int64) error {
+	n := 0
+	if pos < int64(len(r.head)) {
+		n = copy(p, r.head[pos:])
+	}
+	if n == len(p) {
+		return nil
+	}
+	if m, err := r.file.ReadAt(p[n:], r.at.pos()+pos+int64(n)); n+m < len(p) {
+		if err == io.EOF {
+			return errBadTail // the file ends before the record does
+		}
+		return err
+	}
+	return nil
+}
+
+// tail reads meta and checksums.
+func (r *record) tail() (meta, sums []byte, err error) {
+	p := make([]byte, r.tailLen())
+	if err := r.read(p, recordHeadLen+r.stored); err != nil {
+		return nil, nil, err
+	}
+	if sum(p) != r.tailSum {
+		return nil, nil, errBadTail
+	}
+	return p[:r.meta:r.meta], p[r.meta:], nil
+}
+
+// Open implements driver.Blobs. A blob of up to one block (64 kB) is read and
+// checked at once; of a longer one each block is checked when it is read.
+func (s *Store) Open(ctx context.Context, a driver.Account, ref driver.Ref) (driver.Blob, error) {
+	if err := s.check(ctx, "blob open"); err != nil {
+		return nil, err
+	}
+	r, err := s.find(a, ref, firstRead)
+	if err == nil {
+		b := &blob{store: s, r: r, a: a, ref: ref, cached: -1}
+		if _, b.sums, err = r.tail(); err == nil {
+			err = b.settle()
+		}
+		if err == nil {
+			return b, nil
+		}
+		s.release(r.seg)
+	}
+	return nil, s.named("blob open", a, ref, err)
+}
+
+// named counts what is damaged, and puts the blob's name to the error.
+func (s *Store) named(op string, a driver.Account, ref driver.Ref, err error) error {
+	err = ioError(op, err)
+	kind := imap.KindOf(err)
+	if kind == imap.Corruption {
+		s.mu.Lock()
+		s.stats.Damaged++
+		s.mu.Unlock()
+	}
+	return imap.E(op, kind, fmt.Errorf("blob %#x of account %d: %w", uint64(ref), a, err))
+}
+
+// blob is an open blob: a short one has its content in data and holds no
+// segment.
+type blob struct {
+	store *Store
+	r     *record
+	a     driver.Account
+	ref   driver.Ref
+	sums  []byte
+	data  []byte // all of a short blob
+
+	mu     sync.Mutex
+	closed bool
+	cached int64  // the block that is in block, or -1
+	block  []byte // the last block of which only a part was asked for
+}
+
+// settle reads a short blob whole and lets go of its segment.
+func (b *blob) settle() error {
+	if b.r.stored > blockSize {
+		b.r.head = nil
+		return nil
+	}
+	if int64(len(b.r.head)) >= recordHeadLen+b.r.stored {
+		b.data = b.r.head[recordHeadLen : recordHeadLen+b.r.stored]
+	} else {
+		b.data = make([]byte, b.r.stored)
+		if err := b.r.read(b.data, recordHeadLen); err != nil {
+			return err
+		}
+	}
+	if !b.matches(0, b.data) {
+		return errBadContent
+	}
+	b.store.release(b.r.seg)
+	return nil
+}
+
+func (b *blob) matches(block int64, content []byte) bool {
+	return len(content) == 0 || binary.LittleEndian.Uint32(b.sums[4*block:]) == sum(content)
+}
+
+// Size implements driver.Blob.
+func (b *blob) Size() int64 { return b.r.size }
+
+// ReadAt implements io.ReaderAt.
+func (b *blob) ReadAt(p []byte, off int64) (int, error) {
+	total := 0
+	for total < len(p) && off < b.r.stored {
+		n, err := b.readBlock(p[total:], off)
+		total += n
+		off += int64(n)
+		if err != nil {
+			return total, b.store.named("blob read", b.a, b.ref, err)
+		}
+	}
+	if total < len(p) {
+		return total, io.EOF
+	}
+	return total, nil
+}
+
+// readBlock reads from one block, checked.
+func (b *blob) readBlock(p []byte, off int64) (int, error) {
+	if b.r.stored <= blockSize {
+		return copy(p, b.data[off:]), nil
+	}
+	i := off / blockSize
+	begin := i * blockSize
+	length := min(blockSize, b.r.stored-begin)
+	if off == begin && int64(len(p)) >= length { // the whole block is wanted
+		return int(length), b.load(i, p[:length])
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cached != i {
+		if b.block == nil {
+			b.block = make([]byte, blockSize)
+		}
+		b.cached = -1
+		if err := b.load(i, b.block[:length]); err != nil {
+			return 0, err
+		}
+		b.cached = i
+	}
+	return copy(p, b.block[off-begin:length]), nil
+}
+
+func (b *blob) load(i int64, p []byte) error {
+	if err := b.r.read(p, recordHeadLen+i*blockSize); err != nil {
+		return err
+	}
+	if !b.matches(i, p) {
+		clear(p) // nothing unchecked gets out
+		return errBadContent
+	}
+	return nil
+}
+
+// Close implements io.Closer.
+func (b *blob) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed && b.r.stored > blockSize {
+		b.store.release(b.r.seg)
+	}
+	b.closed = true
+	return nil
+}

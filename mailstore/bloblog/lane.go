@@ -1,0 +1,192 @@
+package bloblog
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// A lane is a segment that is being written, by one writer at a time.
+type lane struct {
+	seg  *segment
+	file vfs.File
+	salt uint64
+	off  int64 // where the next record goes; a record that failed leaves it
+	high int64 // behind everything ever written
+}
+
+// sharedLane is the lane that all short blobs go to.
+type sharedLane struct {
+	mu   sync.Mutex
+	lane *lane // nil until somebody writes
+}
+
+// A sealing is a segment that nobody writes to any more; end is behind
+// everything written.
+type sealing struct {
+	seg *segment
+	end int64
+}
+
+const categoryBlobs vfs.DiskWriteCategory = "rookery-blobs"
+
+// newLane begins a segment. Its name is durable before the first Ref in it is
+// given out, so that no number is ever used twice.
+func (s *Store) newLane(moved bool) (*lane, error) {
+	s.mu.Lock()
+	s.lastID++
+	g := &segment{id: s.lastID, fs: s.opts.FS, dir: s.dir, moved: moved, salt: rand.Uint64(), size: segmentHeader}
+	s.mu.Unlock()
+
+	name := g.name(false, moved)
+	f, err := s.opts.FS.OpenReadWrite(name, categoryBlobs)
+	if err != nil {
+		return nil, err
+	}
+	if err = writeSegmentHeader(f, g); err == nil {
+		err = syncDir(s.opts.FS, s.dir)
+	}
+	if err != nil {
+		f.Close()
+		_ = s.opts.FS.Remove(name) // Open passes over it when this fails too
+		return nil, err
+	}
+	g.file = f
+	s.mu.Lock()
+	s.segments[g.id] = g
+	s.mu.Unlock()
+	return &lane{seg: g, file: f, salt: g.salt, off: segmentHeader, high: segmentHeader}, nil
+}
+
+func writeSegmentHeader(f vfs.File, g *segment) error {
+	if _, err := f.WriteAt(encodeSegmentHeader(g.id, g.salt), 0); err != nil {
+		return err
+	}
+	return f.SyncData()
+}
+
+// writeAt writes into the lane at pos.
+func (l *lane) writeAt(p []byte, pos int64) error {
+	l.high = max(l.high, pos+int64(len(p)))
+	_, err := l.file.WriteAt(p, pos)
+	return err
+}
+
+// full reports whether the lane's segment is to be sealed.
+func (s *Store) full(l *lane) bool { return l.off >= s.opts.SegmentBytes }
+
+// takeLane gives the caller a lane of its own, for a long blob.
+func (s *Store) takeLane(ctx context.Context) (*lane, error) {
+	select {
+	case s.lanes <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	if n := len(s.free); n > 0 {
+		l := s.free[n-1]
+		s.free = s.free[:n-1]
+		s.mu.Unlock()
+		return l, nil
+	}
+	s.mu.Unlock()
+	l, err := s.newLane(false)
+	if err != nil {
+		<-s.lanes
+	}
+	return l, err
+}
+
+// giveLane gives a lane back.
+func (s *Store) giveLane(l *lane) {
+	s.mu.Lock()
+	switch {
+	case l.seg.failed:
+		// Nothing more goes there; what is in it stays readable.
+	case s.full(l):
+		s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
+	default:
+		s.free = append(s.free, l)
+	}
+	s.mu.Unlock()
+	<-s.lanes
+	if s.full(l) {
+		s.wake()
+	}
+}
+
+// appendRecord appends a record that is whole in memory (its header's place in
+// rec is filled in here) to the shared lane.
+func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	l := s.shared.lane
+	if l != nil && s.laneFailed(l) {
+		l = nil
+	}
+	if l == nil {
+		var err error
+		if l, err = s.newLane(false); err != nil {
+			return err
+		}
+		s.shared.lane = l
+	}
+	at := placeAt(l.seg.id, l.off)
+	h.ref = at.ref()
+	h.encode(rec, l.salt, at)
+	if err := l.writeAt(rec, l.off); err != nil {
+		return err
+	}
+	l.off += int64(len(rec))
+	s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
+	if s.full(l) {
+		s.shared.lane = nil
+		s.mu.Lock()
+		s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
+		s.mu.Unlock()
+		s.wake()
+	}
+	return nil
+}
+
+func (s *Store) laneFailed(l *lane) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.seg.failed
+}
+
+// publish makes a written record known, pinned by its writer and to be synced.
+func (s *Store) publish(l *lane, w *writer, e entry) {
+	l.seg.mu.Lock()
+	l.seg.size = l.high
+	l.seg.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.seg.entries = append(l.seg.entries, e)
+	s.pins[e.ref] = &pin{}
+	w.ref = e.ref
+	if s.sweeping > 0 {
+		s.fresh[e.ref] = true
+	}
+	if l.seg.failed {
+		w.lost = true
+		s.lost++
+		return
+	}
+	s.dirty[l.seg] = append(s.dirty[l.seg], w)
+}
+
+// unpin ends the pin of ref and carries out a Delete that had to wait for it.
+func (s *Store) unpin(a driver.Account, ref driver.Ref) {
+	s.mu.Lock()
+	p := s.pins[ref]
+	delete(s.pins, ref)
+	s.mu.Unlock()
+	if p != nil && p.deleted != nil {
+		s.bury([]entry{*p.deleted})
+	}
+}

@@ -1,0 +1,222 @@
+package bloblog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// recover reads the folder. It opens only the segments that a crash has left
+// unsealed and the indexes of those that hold moved blobs.
+func (s *Store) recover() error {
+	fs := s.opts.FS
+	if err := fs.MkdirAll(s.dir, 0o700); err != nil {
+		return err
+	}
+	if err := syncDir(fs, fs.PathDir(s.dir)); err != nil {
+		return err
+	}
+	names, err := fs.List(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := s.recoverSegment(name); err != nil {
+			return fmt.Errorf("segment %s: %w", name, err)
+		}
+	}
+	ids := slices.Sorted(maps.Keys(s.segments))
+	for _, id := range ids { // in order: the newest copy of a blob counts
+		if err := s.recoverMoves(s.segments[id]); err != nil {
+			return fmt.Errorf("segment %08x: %w", id, err)
+		}
+	}
+	return s.recoverDead()
+}
+
+// recoverSegment takes up the segment of one file name, if it is one.
+func (s *Store) recoverSegment(name string) error {
+	base, ext, _ := strings.Cut(name, ".")
+	id, err := strconv.ParseUint(base, 16, 32)
+	if err != nil || len(base) != 8 || ext != "log" && ext != "seg" && ext != "mov" {
+		return nil // the dead log, or none of ours
+	}
+	g := &segment{id: uint32(id), fs: s.opts.FS, dir: s.dir, sealed: ext != "log", moved: ext == "mov"}
+	s.lastID = max(s.lastID, g.id)
+	info, err := g.fs.Stat(g.name(g.sealed, g.moved))
+	if err != nil {
+		return err
+	}
+	g.size = info.Size()
+	if !g.sealed {
+		kept, err := s.recoverLane(g)
+		if err != nil || !kept {
+			return err
+		}
+	}
+	s.segments[g.id] = g
+	return nil
+}
+
+// recoverLane reads through a segment that was being written. One whose header
+// never reached the disk has never had a record, and is left out.
+func (s *Store) recoverLane(g *segment) (kept bool, err error) {
+	f, err := g.fs.OpenReadWrite(g.name(false, false), categoryBlobs)
+	if err != nil {
+		return false, err
+	}
+	head := make([]byte, segmentHeader)
+	_, err = f.ReadAt(head, 0)
+	if err == nil || err == io.EOF {
+		g.salt, err = decodeSegmentHeader(head, g.id)
+	}
+	if err != nil {
+		f.Close()
+	}
+	switch {
+	case err == errBadHeader && g.size <= segmentHeader:
+		return false, g.fs.Remove(g.name(false, false))
+	case err == errBadHeader: // it was whole once: reading from it will say so
+		s.opts.Logger.Error("a segment's header is damaged: its messages cannot be read", "segment", fmt.Sprintf("%08x", g.id))
+		s.stats.Damaged++
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	g.file = f
+	if g.entries, err = g.scan(); err != nil {
+		f.Close()
+		return false, err
+	}
+	g.moved = slices.ContainsFunc(g.entries, func(e entry) bool { return e.ref != place{g.id, e.off}.ref() })
+	s.toSeal = append(s.toSeal, sealing{g, max(g.size, segmentHeader)})
+	return true, nil
+}
+
+// recoverMoves learns where the moved blobs of a segment are. Where a crash has
+// left an older copy, that one is dead.
+func (s *Store) recoverMoves(g *segment) error {
+	if !g.moved {
+		return nil
+	}
+	entries, err := s.allEntries(g)
+	if imap.KindOf(ioError("", err)) == imap.Corruption {
+		s.opts.Logger.Error("a segment is damaged: where its messages are is not known", "segment", fmt.Sprintf("%08x", g.id), "err", err)
+		s.stats.Damaged++
+		s.lostMoves = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		at := place{g.id, e.off}
+		if e.ref == at.ref() {
+			continue
+		}
+		if old := s.segments[s.locateLocked(e.ref).segment]; old != nil {
+			old.dead += e.bytes()
+		}
+		s.moves.set(e.ref, at)
+	}
+	if g.sealed {
+		return g.closeFile()
+	}
+	return nil
+}
+
+// recoverDead learns what was deleted.
+func (s *Store) recoverDead() error {
+	s.graves = newDeadLog(s.opts.FS, s.dir)
+	whole, err := s.graves.load(func(ref driver.Ref, length uint32) {
+		g := s.segments[s.locateLocked(ref).segment]
+		if g != nil && s.dead.add(ref, length) {
+			g.dead += entry{length: length}.bytes()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return s.graves.rewrite(!whole, s.deadEntries)
+}
+
+// deadEntries returns the dead set as the dead log has it.
+func (s *Store) deadEntries() []entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]entry, 0, s.dead.len())
+	for segment, graves := range s.dead {
+		for _, g := range graves {
+			list = append(list, entry{ref: place{segment, g.off}.ref(), length: g.length})
+		}
+	}
+	return list
+}
+
+// scan finds the records of a segment by their headers alone. Where there is
+// none it looks for the next: a crash may have lost one record and kept what
+// was written behind it.
+func (g *segment) scan() ([]entry, error) {
+	f, salt, err := g.open()
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	size := g.size
+	g.mu.Unlock()
+	var entries []entry
+	head := make([]byte, recordHeadLen)
+	for pos := int64(segmentHeader); pos+recordHeadLen <= size; {
+		if _, err := f.ReadAt(head, pos); err != nil {
+			return nil, err
+		}
+		at := placeAt(g.id, pos)
+		h, err := decodeRecordHeader(head, salt, at)
+		if err != errBadRecord && h.stored <= size && pos+h.length() <= size {
+			entries = append(entries, entry{h.account, h.ref, at.off, uint32(h.length() / alignment)})
+			pos += h.length()
+			continue
+		}
+		if pos, err = g.nextRecord(f, salt, pos+alignment, size); err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
+}
+
+// nextRecord returns the first place at or behind pos where a record begins, or
+// size.
+func (g *segment) nextRecord(f vfs.File, salt uint64, pos, size int64) (int64, error) {
+	magic := binary.LittleEndian.AppendUint32(nil, recordMagic)
+	buf := make([]byte, 256<<10)
+	for pos+recordHeadLen <= size {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-pos)], pos)
+		if err != nil && err != io.EOF || n < recordHeadLen {
+			return size, err
+		}
+		p := buf[:n]
+		for i := 0; i+recordHeadLen <= n; i += alignment {
+			if !bytes.HasPrefix(p[i:], magic) {
+				continue
+			}
+			if _, err := decodeRecordHeader(p[i:], salt, placeAt(g.id, pos+int64(i))); err != errBadRecord {
+				return pos + int64(i), nil
+			}
+		}
+		if n < len(buf) {
+			return size, nil
+		}
+		pos += int64(n - recordHeadLen + alignment) // a multiple of alignment
+	}
+	return size, nil
+}

@@ -1,0 +1,228 @@
+package bloblog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// A writer gathers a blob in buf, behind room for the record's header, until it
+// is longer than smallMax. Then it takes a lane and writes whole blocks there;
+// buf keeps what is not written yet.
+type writer struct {
+	store   *Store
+	account driver.Account
+	want    int64 // the size that was announced, or -1
+
+	buf     []byte // recordHeadLen bytes of room, then content
+	flushed int64  // content bytes that are in the lane
+	sums    []byte // their checksums
+	lane    *lane  // nil for a short blob
+	start   int64  // where the record begins in the lane
+
+	ref      driver.Ref // not 0 once finished
+	err      error      // the write that failed: nothing else will succeed
+	released bool
+	lost     bool // guarded by Store.mu: a failed sync has lost the blob
+
+	kept   *segment // holds a finished long blob, for ReadAt
+	length int64    // of the finished content
+}
+
+var (
+	errDone    = errors.New("the blob is finished or released already")
+	errSize    = errors.New("the content is not as long as was said at the beginning")
+	errMetaLen = errors.New("meta is longer than 4 kB")
+)
+
+// Create implements driver.Blobs.
+func (s *Store) Create(ctx context.Context, a driver.Account, size int64) (driver.Writer, error) {
+	if err := s.check(ctx, "blob create"); err != nil {
+		return nil, err
+	}
+	room := int64(4 << 10)
+	if size >= 0 {
+		room = min(size, smallMax) + 512 // meta and checksums mostly fit as well
+	}
+	return &writer{store: s, account: a, want: size, buf: make([]byte, recordHeadLen, recordHeadLen+room)}, nil
+}
+
+func (w *writer) pending() []byte { return w.buf[recordHeadLen:] }
+
+func (w *writer) size() int64 { return w.flushed + int64(len(w.pending())) }
+
+// Write implements io.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.ref != 0 || w.released {
+		return 0, imap.E("blob write", imap.ServerBug, errDone)
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.want >= 0 && w.size()+int64(len(p)) > w.want {
+		return 0, imap.E("blob write", imap.ServerBug, errSize)
+	}
+	written := 0
+	for len(p) > 0 {
+		if len(w.pending()) == smallMax {
+			if err := w.flush(smallMax); err != nil {
+				w.err = ioError("blob write", err)
+				return written, w.err
+			}
+		}
+		n := min(len(p), smallMax-len(w.pending()))
+		w.buf = append(w.buf, p[:n]...)
+		p = p[n:]
+		written += n
+	}
+	return written, nil
+}
+
+// flush writes the first n pending bytes into the lane. n is a multiple of
+// blockSize, or all that is left.
+func (w *writer) flush(n int) error {
+	if w.lane == nil {
+		// The wait is for one of maxLanes others to finish, or for ever: but
+		// then the server is being held up by as many uploads as it takes.
+		l, err := w.store.takeLane(context.Background())
+		if err != nil {
+			return err
+		}
+		w.lane, w.start = l, l.off
+	}
+	content := w.pending()[:n]
+	if err := w.lane.writeAt(content, w.start+recordHeadLen+w.flushed); err != nil {
+		return err
+	}
+	w.sums = appendSums(w.sums, content)
+	w.flushed += int64(n)
+	rest := copy(w.pending(), w.pending()[n:])
+	w.buf = w.buf[:recordHeadLen+rest]
+	return nil
+}
+
+// Finish implements driver.Writer.
+func (w *writer) Finish(meta []byte) (driver.Ref, error) {
+	switch {
+	case w.ref != 0 || w.released:
+		return 0, imap.E("blob finish", imap.ServerBug, errDone)
+	case w.err != nil:
+		return 0, w.err
+	case w.want >= 0 && w.size() != w.want:
+		return 0, imap.E("blob finish", imap.ServerBug, errSize)
+	case len(meta) > maxMeta:
+		return 0, imap.E("blob finish", imap.ServerBug, errMetaLen)
+	}
+	if err := w.store.check(context.Background(), "blob finish"); err != nil {
+		return 0, err
+	}
+	finish := w.finishShort
+	if w.lane != nil {
+		finish = w.finishLong
+	}
+	w.length = w.size()
+	if err := finish(meta); err != nil {
+		w.err = ioError("blob finish", err)
+		return 0, w.err
+	}
+	return w.ref, nil
+}
+
+func (w *writer) header(tail []byte, meta int) recordHeader {
+	return recordHeader{account: w.account, size: w.length, stored: w.length, meta: uint32(meta), tailSum: sum(tail)}
+}
+
+// finishShort appends meta and checksums to the content in buf, which thus
+// becomes the record, and the record to the shared lane.
+func (w *writer) finishShort(meta []byte) error {
+	content := len(w.buf)
+	rec := append(w.buf, meta...)
+	rec = appendSums(rec, w.pending())
+	h := w.header(rec[content:], len(meta))
+	for int64(len(rec)) < h.length() {
+		rec = append(rec, 0)
+	}
+	w.buf = rec[:content]
+	return w.store.appendRecord(w, rec, h)
+}
+
+// finishLong writes what is missing, the header last.
+func (w *writer) finishLong(meta []byte) error {
+	if err := w.flush(len(w.pending())); err != nil {
+		return err
+	}
+	tail := append(bytes.Clone(meta), w.sums...)
+	h := w.header(tail, len(meta))
+	l, at := w.lane, placeAt(w.lane.seg.id, w.start)
+	h.ref = at.ref()
+	for (recordHeadLen+h.stored+int64(len(tail)))%alignment != 0 {
+		tail = append(tail, 0)
+	}
+	if err := l.writeAt(tail, w.start+recordHeadLen+h.stored); err != nil {
+		return err
+	}
+	head := make([]byte, recordHeadLen)
+	h.encode(head, l.salt, at)
+	if err := l.writeAt(head, w.start); err != nil {
+		return err
+	}
+	w.kept = w.store.acquire(l.seg.id)
+	l.off = w.start + h.length()
+	w.store.publish(l, w, entry{w.account, h.ref, at.off, uint32(h.length() / alignment)})
+	w.lane = nil
+	w.store.giveLane(l)
+	return nil
+}
+
+// ReadAt implements io.ReaderAt.
+func (w *writer) ReadAt(p []byte, off int64) (int, error) {
+	if w.released {
+		return 0, imap.E("blob read back", imap.ServerBug, errDone)
+	}
+	n := 0
+	if off < w.flushed && len(p) > 0 {
+		seg, m := w.kept, min(int64(len(p)), w.flushed-off)
+		if seg == nil {
+			seg = w.lane.seg
+		}
+		f, _, err := seg.open()
+		if err == nil {
+			n, err = f.ReadAt(p[:m], w.start+recordHeadLen+off)
+		}
+		if int64(n) < m {
+			return n, ioError("blob read back", err)
+		}
+	}
+	if rest := off + int64(n) - w.flushed; rest >= 0 && rest < int64(len(w.pending())) {
+		n += copy(p[n:], w.pending()[rest:])
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Release implements driver.Writer.
+func (w *writer) Release() {
+	if w.released {
+		return
+	}
+	w.released = true
+	if w.lane != nil { // not finished: the next record goes over it
+		w.store.giveLane(w.lane)
+		w.lane = nil
+	}
+	if w.ref != 0 {
+		w.store.unpin(w.account, w.ref)
+		w.store.forgive(w)
+	}
+	if w.kept != nil {
+		w.store.release(w.kept)
+		w.kept = nil
+	}
+	w.buf = nil
+}
