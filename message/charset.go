@@ -83,13 +83,10 @@ func findEncoding(name string) (enc encoding.Encoding, direct string) {
 	case "hz-gb-2312", "hz":
 		return simplifiedchinese.HZGB2312, ""
 	}
-	if enc := indexed(charsetAlias(name)); enc != nil {
+	if enc := indexed(name); enc != nil {
 		return enc, ""
 	}
-	if short, ok := strings.CutPrefix(name, "x-"); ok {
-		return indexed(charsetAlias(short)), ""
-	}
-	return nil, ""
+	return indexed(charsetAlias(strings.TrimPrefix(name, "x-"))), ""
 }
 
 // indexed looks name up in the tables of WHATWG and IANA.
@@ -123,9 +120,13 @@ func charsetAlias(name string) string {
 	case "cp10000", "mac", "macroman", "mac-roman":
 		return "macintosh"
 	}
-	for _, p := range [...][2]string{{"cp-", "cp"}, {"windows", "windows-"}, {"win-", "windows-"}, {"win", "windows-"}, {"iso8859", "iso-8859"}, {"iso_8859", "iso-8859"}, {"iso-8859_", "iso-8859-"}, {"8859_", "iso-8859-"}, {"dos-", "ibm"}, {"ibm-", "ibm"}} {
+	for _, p := range [...][2]string{
+		{"cp-", "cp"}, {"windows", "windows-"}, {"win-", "windows-"}, {"win", "windows-"},
+		{"iso8859", "iso-8859"}, {"iso_8859", "iso-8859"}, {"iso-8859_", "iso-8859-"},
+		{"8859_", "iso-8859-"}, {"dos-", "ibm"}, {"ibm-", "ibm"},
+	} {
 		rest, ok := strings.CutPrefix(name, p[0])
-		if !ok || strings.HasPrefix(rest, "-12") {
+		if !ok {
 			continue
 		}
 		if i := strings.IndexByte(rest, ':'); i > 0 { // iso_8859-9:1989

@@ -195,7 +195,7 @@ func appendDecodedParams(dst, value []byte) []byte {
 	_, params := splitParams(value)
 	for _, p := range joinContinuations(params) {
 		name, extended := bytes.CutSuffix(p.name, []byte{'*'})
-		if !extended && len(params) == 1 {
+		if !extended && !p.joined {
 			continue
 		}
 		dst = append(append(append(dst, "; "...), name...), '=')

@@ -18,7 +18,8 @@
 //
 //   - Offsets are octets of the message as it is, whatever its line ends are:
 //     a line ends in LF, and a CR before it belongs to the line end.
-//   - A header ends at the first empty line. Lines in it that are no fields
+//   - A header ends at the first empty line, or at a line of white space that
+//     no field follows. Lines in it that are no fields
 //     (an mbox "From " line, text without a colon) are skipped.
 //   - Of a field that must not be repeated, the first counts, even when it is
 //     empty.

@@ -6,7 +6,10 @@ import (
 )
 
 // param is a parameter of Content-Type or Content-Disposition.
-type param struct{ name, value []byte }
+type param struct {
+	name, value []byte
+	joined      bool // made of several by joinContinuations
+}
 
 // maxParams is how many parameters of one field are looked at.
 const maxParams = 256
@@ -37,7 +40,7 @@ func splitParams(v []byte) (value []byte, params []param) {
 		s.src = s.src[1:]
 		s.skipSpace()
 		if val := s.value(); len(name) > 0 {
-			params = append(params, param{name, val})
+			params = append(params, param{name: name, value: val})
 		}
 	}
 	return value, params
@@ -215,7 +218,7 @@ func joinSegments(params []param, segments []int, base []byte) param {
 		_, _, ext := params[i].segment()
 		extended = extended || ext
 	}
-	joined := param{name: bytes.Clone(base), value: []byte{}}
+	joined := param{name: bytes.Clone(base), value: []byte{}, joined: true}
 	if extended {
 		joined.name = append(joined.name, '*')
 	}
@@ -258,11 +261,23 @@ func findParam(params []param, name string) []byte {
 	return nil
 }
 
+// paramValue is [findParam] for a parameter that may be extended; it is
+// decoded then.
+func paramValue(params []param, name string) []byte {
+	if v := findParam(params, name); v != nil {
+		return v
+	}
+	if v := findParam(params, name+"*"); v != nil {
+		return decodeExtended(nil, v)
+	}
+	return nil
+}
+
 // appendParams appends a parameter list, or NIL for none. A text part's gets
 // the default charset where it has none.
 func appendParams(dst []byte, params []param, text bool) []byte {
-	if text && findParam(params, "charset") == nil {
-		params = append(params[:len(params):len(params)], param{[]byte("charset"), []byte("us-ascii")})
+	if text && paramValue(params, "charset") == nil {
+		params = append(params[:len(params):len(params)], param{name: []byte("charset"), value: []byte("us-ascii")})
 	}
 	if len(params) == 0 {
 		return append(dst, "NIL"...)

@@ -65,6 +65,7 @@ type parser struct {
 	inHeader bool
 	full     bool   // no more parts
 	hdr      []byte // what is kept of the header that is being read
+	blank    bool   // the last line of the header was white space
 
 	parts      int
 	headerLeft int64
@@ -112,7 +113,7 @@ func (p *parser) push(n *node) {
 	p.stack = append(p.stack, n)
 	p.parts++
 	p.full = p.full || p.parts >= p.lim.Parts
-	p.inHeader, p.hdr = true, p.hdr[:0]
+	p.inHeader, p.hdr, p.blank = true, p.hdr[:0], false
 }
 
 func (p *parser) top() *node { return p.stack[len(p.stack)-1] }
@@ -132,16 +133,37 @@ func (p *parser) line(b []byte, start, end bool) {
 			p.top().HeaderStart = p.off
 		}
 		return
-	case !p.inHeader:
+	case p.inHeader:
+		p.headerLine(b, start, end)
+	default:
 		p.text.body(b)
 		p.advance(b)
+	}
+}
+
+// headerLine takes a line of a header. A header ends at an empty line, or at
+// a line of white space behind which no field follows: by RFC 5322 that is a
+// fold, but people mean it as an empty line.
+func (p *parser) headerLine(b []byte, start, end bool) {
+	if start && p.blank && !isSpace(b[0]) && !startsField(b) {
+		p.blank = false
+		p.endHeader()
+		p.line(b, start, end)
 		return
 	}
+	p.blank = start && end && isSpace(b[0]) && len(trimSpace(b)) == 0
 	p.keepHeader(b)
 	p.advance(b)
 	if start && end && isEmptyLine(b) {
+		p.blank = false
 		p.endHeader()
 	}
+}
+
+// startsField tells whether b begins with a field name and a colon.
+func startsField(b []byte) bool {
+	name, _, found := bytes.Cut(b, []byte{':'})
+	return found && isFieldName(bytes.TrimRight(name, " \t"))
 }
 
 // advance counts a line that has been dealt with.

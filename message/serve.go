@@ -120,7 +120,7 @@ func (s *servedPlan) part(n *node) error {
 	return nil
 }
 
-// emptyLine returns the line end that is before bodyStart.
+// emptyLine returns the line end that is before bodyStart, of the empty line.
 func (s *servedPlan) emptyLine(bodyStart int64) (string, error) {
 	var b [2]byte
 	if bodyStart >= 2 {
@@ -156,6 +156,8 @@ type encodingField struct {
 	err      error
 }
 
+const encodingIsBase64 = "Content-Transfer-Encoding: base64"
+
 // Read implements io.Reader.
 func (e *encodingField) Read(p []byte) (int, error) {
 	for e.pos == len(e.out) {
@@ -170,6 +172,9 @@ func (e *encodingField) Read(p []byte) (int, error) {
 		e.start = err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			e.err = err
+			if err == io.EOF && !e.done { // a header that ends in a line of white space
+				e.out = append(append(append(e.out, encodingIsBase64...), e.eol...), e.eol...)
+			}
 		}
 	}
 	n := copy(p, e.out[e.pos:])
@@ -183,7 +188,7 @@ func (e *encodingField) line(b []byte) {
 		e.dropping = bytes.EqualFold(bytes.TrimRight(name, " \t"), []byte("Content-Transfer-Encoding"))
 		if !e.done && (e.dropping || isEmptyLine(b)) {
 			e.done = true
-			e.out = append(append(e.out, "Content-Transfer-Encoding: base64"...), e.eol...)
+			e.out = append(append(e.out, encodingIsBase64...), e.eol...)
 		}
 	}
 	if !e.dropping {

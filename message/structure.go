@@ -83,14 +83,14 @@ func (p *parser) render(f func([]byte) []byte) span {
 func (p *parser) contentFields(n *node, digest bool) {
 	f, w := &p.fields, &n.wire
 	typ, subtype, params := readContentType(f.contentType, digest)
+	params = joinContinuations(params)
 	n.Type, n.Subtype = lowerType(typ), lowerType(subtype)
-	charset := findParam(params, "charset")
-	n.Charset = string(bytes.ToLower(trimSpace(charset)))
+	n.Charset = string(bytes.ToLower(trimSpace(paramValue(params, "charset"))))
 	w.format.flowed = bytes.EqualFold(findParam(params, "format"), []byte("flowed"))
 	w.format.delSp = bytes.EqualFold(findParam(params, "delsp"), []byte("yes"))
 	n.RawEncoding, n.Encoding = readEncoding(f.encoding)
 
-	boundary := bytes.TrimRight(findParam(params, "boundary"), " \t")
+	boundary := bytes.TrimRight(paramValue(params, "boundary"), " \t")
 	usable := len(boundary) > 0 && len(boundary) <= maxBoundary
 	switch {
 	case n.Type == "multipart" && usable:
@@ -98,15 +98,14 @@ func (p *parser) contentFields(n *node, digest bool) {
 	case n.Type == "message" && (n.Subtype == "rfc822" || n.Subtype == "global"):
 		n.kind = nodeMessage
 	}
-	joined := joinContinuations(params)
-	w.params = p.render(func(b []byte) []byte { return appendParams(b, joined, false) })
+	w.params = p.render(func(b []byte) []byte { return appendParams(b, params, false) })
 	w.subtype = p.render(func(b []byte) []byte { return appendString(b, subtype) })
 	w.leafType = p.render(func(b []byte) []byte {
 		b = appendString(b, typ)
 		b = append(b, ' ')
 		b = appendString(b, subtype)
 		b = append(b, ' ')
-		return appendParams(b, joined, n.Type == "text")
+		return appendParams(b, params, n.Type == "text")
 	})
 	if n.Type == "multipart" && !usable {
 		p.unopened(n)
