@@ -53,15 +53,21 @@ func (c *Checker) Check(ctx context.Context, h Hash, password string) (bool, err
 }
 
 // CheckNobody spends the time that Check would spend if there were a user of
-// this name, and reports false. Which user it takes for a model depends on the
+// this name, and reports false. Which hash it takes for a model depends on the
 // name and on a secret, so that one name always costs the same and names that
-// do not exist look, in their timing, like those that do. models may be empty.
-func (c *Checker) CheckNobody(ctx context.Context, name, password string, models []Hash) (bool, error) {
+// do not exist look, in their timing, like those that do. The models are
+// hashes, to which ours adds one that New would make; with none of either, it
+// takes that too.
+func (c *Checker) CheckNobody(ctx context.Context, name, password string, models []Hash, ours bool) (bool, error) {
+	n := uint64(len(models))
+	if ours || n == 0 {
+		n++
+	}
+	mac := hmac.New(sha256.New, c.secret[:])
+	mac.Write([]byte(name))
 	h := c.spare
-	if len(models) > 0 {
-		mac := hmac.New(sha256.New, c.secret[:])
-		mac.Write([]byte(name))
-		h = models[binary.BigEndian.Uint64(mac.Sum(nil))%uint64(len(models))]
+	if i := binary.BigEndian.Uint64(mac.Sum(nil)) % n; i < uint64(len(models)) {
+		h = models[i]
 	}
 	_, err := c.Check(ctx, h, password)
 	return false, err

@@ -127,7 +127,7 @@ func TestFile(t *testing.T) {
 	if _, ok := f.Lookup("Ann"); ok {
 		t.Error("names are compared without regard to case")
 	}
-	if ok, err := c.CheckNobody(context.Background(), "eve", "a:b", f.Hashes()); ok || err != nil {
+	if ok, err := c.CheckNobody(context.Background(), "eve", "a:b", f.Hashes(), true); ok || err != nil {
 		t.Errorf("CheckNobody: %v, %v", ok, err)
 	}
 }
