@@ -1,0 +1,279 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// Call is one command that a client has given. It is valid until the command
+// ends, and used by the goroutine that runs it.
+type Call struct {
+	Conn *Conn
+	Tag  string
+	Name string // as in the command table; with "UID " in front in the UID form
+	UID  bool
+
+	cmd    *Command
+	code   string       // response code of the tagged OK
+	text   string       // text of the tagged OK
+	stored *storeReport // what a STORE did, for the flags to be told
+
+	badName   error  // a mailbox name that parsed and cannot be one
+	typedName string // the last mailbox name as the client gave it
+	befores   []func()
+
+	charset      string // of SEARCH
+	searchModSeq bool   // SEARCH looks at mod-sequences
+}
+
+// OK sets response code (without brackets, may be empty) and text of the
+// tagged OK.
+func (c *Call) OK(code, text string) { c.code, c.text = code, text }
+
+// before arranges for f to be called when the command has been read.
+func (c *Call) before(f func()) { c.befores = append(c.befores, f) }
+
+// Writer returns where untagged responses go. Whole lines must be written.
+func (c *Call) Writer() *imapwire.Encoder { return c.Conn.enc }
+
+// Account returns the account of the user who is logged in.
+func (c *Call) Account() Account { return c.Conn.login.account }
+
+// serveCommand is the spine: it reads one command, runs it and replies. An
+// error ends the connection. mu is held.
+func (c *Conn) serveCommand(ctx context.Context) error {
+	c.dec.Begin()
+	call, err := c.readCommand()
+	if call == nil {
+		return c.refuse("*", err)
+	}
+	var run Run
+	if err == nil {
+		run, err = c.parse(call)
+	}
+	if err != nil {
+		return c.refuse(call.Tag, err)
+	}
+	c.counts.badInARow = 0
+	err = c.runCommand(ctx, call, run)
+	return c.finish(ctx, call, err)
+}
+
+// readCommand reads tag and name and looks the command up. It returns nil when
+// there is no tag to reply to.
+func (c *Conn) readCommand() (*Call, error) {
+	d := c.dec
+	tag := d.Tag()
+	if d.Err() != nil {
+		return nil, d.Err()
+	}
+	call := &Call{Conn: c, Tag: tag}
+	d.SP()
+	call.Name = strings.ToUpper(d.Atom())
+	if d.Err() == nil && call.Name == "UID" {
+		d.SP()
+		call.UID, call.Name = true, strings.ToUpper(d.Atom())
+	}
+	if d.Err() != nil {
+		return call, d.Err()
+	}
+	cmd := c.srv.reg.commands[call.Name]
+	if call.UID {
+		call.Name = "UID " + call.Name
+	}
+	switch {
+	case cmd == nil || call.UID && !cmd.UID:
+		return call, bad("Unknown command %s", quoteArg(call.Name))
+	case !cmd.States.Has(c.state()):
+		return call, bad("%s", wrongState(call.Name, c.state(), cmd.States))
+	}
+	call.cmd = cmd
+	return call, nil
+}
+
+// wrongState says why a command cannot be given now.
+func wrongState(name string, is, needs States) string {
+	switch {
+	case is == NotAuthenticated:
+		return name + " is possible after login only"
+	case needs == NotAuthenticated:
+		return name + " is possible before login only; you are logged in already"
+	}
+	return name + " needs a selected mailbox; give SELECT or EXAMINE first"
+}
+
+// quoteArg shows a client a piece of what it sent.
+func quoteArg(s string) string {
+	if len(s) > 40 {
+		s = s[:40] + "..."
+	}
+	return `"` + cleanText(s) + `"`
+}
+
+// parse reads the arguments and, unless the command reads on, the line's end.
+func (c *Conn) parse(call *Call) (Run, error) {
+	run := call.cmd.Parse(call, c.dec)
+	if !call.cmd.Stream {
+		c.dec.CRLF()
+	}
+	if err := c.dec.Err(); err != nil {
+		return nil, err
+	}
+	if call.badName != nil && !call.cmd.Stream {
+		return func(context.Context) error { return call.badName }, nil
+	}
+	return run, nil
+}
+
+// refuse answers a command that cannot be run, and skips what is left of it.
+func (c *Conn) refuse(tag string, err error) error {
+	if !isSyntax(err) {
+		return err // the transport failed
+	}
+	c.log.Debug("command refused", "tag", tag, "err", err)
+	skipErr := c.dec.DiscardCommand()
+	r := c.replyTo(err)
+	r.write(c.enc, tag)
+	c.counts.badInARow++
+	c.countCommand()
+	switch {
+	case errors.Is(skipErr, imapwire.ErrSkipTooLarge):
+		return c.hang(&hangUp{"TOOBIG", "The literal is too large to be skipped"})
+	case skipErr != nil:
+		return skipErr
+	case c.counts.badInARow >= c.srv.limits.BadCommands:
+		return c.hang(&hangUp{"CLIENTBUG", "Too many bad commands in a row"})
+	}
+	return c.checkLoginCommands()
+}
+
+// isSyntax reports whether err is the client's doing and the connection goes on.
+func isSyntax(err error) bool {
+	var e *imap.Error
+	return imapwire.Recoverable(err) || errors.As(err, &e)
+}
+
+// hang says BYE.
+func (c *Conn) hang(h *hangUp) error {
+	c.sendBye(h.code, h.text)
+	return h
+}
+
+func (c *Conn) countCommand() {
+	c.counts.commands++
+	n := c.counts.commands
+	c.info.set(func(i *ConnInfo) { i.Commands, i.LastActive = n, c.srv.now() })
+}
+
+// checkLoginCommands ends a connection that does everything but log in.
+func (c *Conn) checkLoginCommands() error {
+	if c.login.account == nil && c.counts.commands >= c.srv.limits.LoginCommands && !c.ending {
+		return c.hang(&hangUp{"CLIENTBUG", "Too many commands before login"})
+	}
+	return nil
+}
+
+// runCommand runs a command between its hooks, with its deadline.
+func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
+	hooks := &c.srv.opts.Hooks
+	ctx, cancel := context.WithTimeout(ctx, c.srv.limits.Command)
+	defer cancel()
+	if hooks.CommandBegun != nil {
+		if err := hooks.CommandBegun(ctx, c, call.Name); err != nil {
+			return c.streamRefused(call, err)
+		}
+	}
+	for _, f := range call.befores {
+		f()
+	}
+	err := run(ctx)
+	if hooks.CommandEnded != nil {
+		hooks.CommandEnded(ctx, c, call.Name, err)
+	}
+	return err
+}
+
+// streamRefused skips what a command would have read itself.
+func (c *Conn) streamRefused(call *Call, err error) error {
+	if call.cmd.Stream {
+		if skipErr := c.dec.DiscardCommand(); skipErr != nil {
+			return skipErr
+		}
+	}
+	return err
+}
+
+// finish tells the client what has changed and gives the tagged reply.
+func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
+	c.countCommand()
+	var h *hangUp
+	var dead *broken
+	switch {
+	case errors.Is(err, errReplied):
+		return nil
+	case errors.As(err, &dead):
+		return c.readFailed(dead.error)
+	case errors.As(err, &h):
+		return c.hang(h)
+	case errors.Is(err, errLogout):
+		reply{"OK", "", "Goodbye"}.write(c.enc, call.Tag)
+		return errLogout
+	case c.enc.Err() != nil:
+		return c.enc.Err()
+	case c.dec.Err() != nil: // of a command that reads on while it runs
+		return c.refuse(call.Tag, c.dec.Err())
+	}
+	c.writeQueued()
+	if ferr := c.updateView(ctx, call); ferr != nil && err == nil {
+		err = ferr
+	}
+	if c.ending {
+		return io.EOF
+	}
+	r := reply{"OK", call.code, call.text}
+	if r.text == "" {
+		r.text = call.Name + " completed"
+	}
+	if err != nil {
+		r = c.replyTo(err)
+		if isInternal(err) {
+			c.log.Error("command failed", "user", c.login.user, "command", call.Name, "mailbox", c.selectedName(), "err", err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			r = reply{"NO", "UNAVAILABLE", "The command took too long"}
+		}
+	}
+	r.write(c.enc, call.Tag)
+	return c.checkLoginCommands()
+}
+
+// updateView tells what changed in the selected mailbox, as far as the command
+// that is ending allows it.
+func (c *Conn) updateView(ctx context.Context, call *Call) error {
+	if c.sel == nil {
+		return nil
+	}
+	mode := flushAll
+	if call.cmd.KeepSeq && !call.UID || call.cmd.KeepSeqUID && call.UID {
+		mode = flushKeepSeq
+	}
+	err := c.sel.flush(ctx, c, mode, call.stored)
+	if errors.Is(err, imap.NotFound) {
+		// Deleted by another session (RFC 9051 section 6.3.4 leaves it open
+		// what happens then): there is nothing left to be selected.
+		return c.hang(&hangUp{"", "The selected mailbox has been deleted"})
+	}
+	return err
+}
+
+func (c *Conn) selectedName() string {
+	if c.sel == nil {
+		return ""
+	}
+	return c.sel.name
+}

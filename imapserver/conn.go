@@ -1,0 +1,350 @@
+package imapserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// Conn is a connection of a client. Its methods may be called from any
+// goroutine unless they say otherwise.
+//
+// One goroutine reads from the client and runs its commands. Whoever writes to
+// the client, or looks at its view of the mailbox, holds mu: that goroutine
+// while a command runs, and a short-lived one that brings news while the client
+// idles. Nobody holds mu while waiting for the client's next command, so an
+// idle connection costs one parked goroutine and no buffers.
+type Conn struct {
+	srv  *Server
+	id   uint64
+	addr netip.Addr
+	log  *slog.Logger
+
+	mu        sync.Mutex
+	transport transport
+	dec       *imapwire.Decoder
+	enc       *imapwire.Encoder
+	login     login
+	sel       *selection // nil unless a mailbox is selected
+	enabled   enabled
+	counts    counts
+	ending    bool // BYE has been sent
+	values    map[any]any
+
+	// parked is set while the reader waits for the client without holding mu,
+	// idling while it does so in IDLE.
+	parked, idling atomic.Bool
+
+	news newsQueue
+	info connInfo
+}
+
+// transport is what the bytes go over.
+type transport struct {
+	nc         net.Conn
+	secure     bool // TLS, by STARTTLS or from the start
+	compressed bool
+}
+
+// login is who the client is.
+type login struct {
+	user    string
+	account Account
+	leave   func() // gives the user's place in the gate back
+}
+
+// enabled is what the client has turned on (RFC 5161, RFC 7162).
+type enabled struct {
+	rev2, condstore, qresync, utf8 bool
+}
+
+// counts are the numbers that limits look at.
+type counts struct {
+	commands    int // all so far
+	badInARow   int
+	lastCommand time.Time
+}
+
+func (s *Server) newConn(nc net.Conn, addr netip.Addr) *Conn {
+	id := s.lastID.Add(1)
+	c := &Conn{srv: s, id: id, addr: addr, log: s.log.With("conn", id)}
+	_, c.transport.secure = nc.(*tls.Conn)
+	c.setTransport(nc)
+	c.info.init(c)
+	return c
+}
+
+// setTransport makes nc what the codec reads from and writes to.
+func (c *Conn) setTransport(nc net.Conn) {
+	c.transport.nc = nc
+	if c.dec == nil {
+		c.dec = imapwire.NewDecoder(c.reader(nc), c.decoderOptions())
+		c.enc = imapwire.NewEncoder(deadlineWriter{nc, c.srv.limits.Write}, imapwire.EncoderOptions{Pool: c.srv.pool})
+	}
+}
+
+func (c *Conn) decoderOptions() imapwire.DecoderOptions {
+	return imapwire.DecoderOptions{
+		Pool: c.srv.pool, Limits: c.decoderLimits(),
+		Continue: func() error {
+			c.enc.Raw("+ OK\r\n")
+			return c.enc.Flush()
+		},
+	}
+}
+
+// decoderLimits are smaller before login: who has not said yet who they are
+// has no long commands to give.
+func (c *Conn) decoderLimits() imapwire.Limits {
+	l := c.srv.limits
+	line, literal := l.Line, l.Literal
+	if c.login.account == nil {
+		line, literal = min(line, 8<<10), min(literal, 8<<10)
+	}
+	return imapwire.Limits{
+		MaxLine: line, MaxLiteral: literal, MaxCommand: line + 4*literal,
+		MaxDepth: l.SearchDepth, MaxSkip: l.Skip,
+	}
+}
+
+// serve runs the connection to its end.
+func (c *Conn) serve(ctx context.Context) {
+	err := c.guard(func() error { return c.run(ctx) })
+	c.end(err)
+}
+
+// guard turns a panic into an error, so that it ends one connection only.
+func (c *Conn) guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("panic; the connection ends", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("imapserver: panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+// run greets the client and serves its commands.
+func (c *Conn) run(ctx context.Context) error {
+	// The read that waits for a command knows nothing of contexts; a closed
+	// transport ends it.
+	defer context.AfterFunc(ctx, func() { c.Bye("Server is shutting down") })()
+	if err := c.greet(ctx); err != nil {
+		return err
+	}
+	for {
+		err := c.waitForCommand()
+		c.mu.Lock()
+		if err != nil {
+			err = c.readFailed(err)
+		} else {
+			err = c.serveCommand(ctx)
+		}
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// greet says hello, unless a hook objects.
+func (c *Conn) greet(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setReadDeadline()
+	if tc, ok := c.transport.nc.(*tls.Conn); ok {
+		if err := tc.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("TLS handshake: %w", err)
+		}
+	}
+	if hook := c.srv.opts.Hooks.Connected; hook != nil {
+		if err := hook(ctx, c); err != nil {
+			r := c.replyTo(err)
+			c.sendBye(r.code, r.text)
+			return err
+		}
+	}
+	c.enc.Raw("* OK [CAPABILITY ")
+	c.enc.RawBytes(c.appendCapabilities(nil))
+	c.enc.Raw("] " + c.srv.opts.Name + " ready\r\n")
+	return c.enc.Flush()
+}
+
+// waitForCommand returns when there is something to read. All that has been
+// written is on its way before it waits; pipelined commands share a flush.
+func (c *Conn) waitForCommand() error {
+	c.mu.Lock()
+	if c.ending {
+		c.mu.Unlock()
+		return io.EOF
+	}
+	if c.dec.Buffered() > 0 {
+		c.mu.Unlock()
+		return nil
+	}
+	c.setReadDeadline()
+	return c.park()
+}
+
+// park waits until the client has sent something, with mu released meanwhile
+// so that others can write to the client. It is called with mu held and
+// returns without it.
+func (c *Conn) park() error {
+	err := c.enc.Flush()
+	c.enc.Release()
+	c.parked.Store(true)
+	c.mu.Unlock()
+	defer c.parked.Store(false)
+	if err != nil {
+		return err
+	}
+	c.deliverNews() // what came while the command ran
+	return c.dec.Wait()
+}
+
+// setReadDeadline restarts the limit on the client's silence.
+func (c *Conn) setReadDeadline() {
+	idle := c.srv.limits.Idle
+	if c.login.account == nil {
+		idle = c.srv.limits.LoginIdle
+	}
+	_ = c.transport.nc.SetReadDeadline(time.Now().Add(idle))
+}
+
+// readFailed says why the connection ends, to the client where it can hear it.
+// mu is held.
+func (c *Conn) readFailed(err error) error {
+	if c.ending {
+		return io.EOF // woken up by Bye
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.sendBye("", "Autologout; idle for too long")
+		return fmt.Errorf("idle for too long: %w", err)
+	}
+	return err
+}
+
+// Bye ends the connection: the command that is under way is finished, the
+// client is told text with BYE, and the transport is closed. It does not wait
+// for a command that is under way for more than a few seconds.
+func (c *Conn) Bye(text string) { c.bye("", text) }
+
+func (c *Conn) bye(code, text string) {
+	for end := time.Now().Add(5 * time.Second); !c.mu.TryLock(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.transport.nc.Close()
+			return
+		}
+	}
+	c.sendBye(code, text)
+	nc := c.transport.nc
+	c.mu.Unlock()
+	// The reader wakes up and finds that the connection is ending.
+	_ = nc.SetReadDeadline(time.Now())
+}
+
+// sendBye writes BYE, once. mu is held.
+func (c *Conn) sendBye(code, text string) {
+	if c.ending {
+		return
+	}
+	c.ending = true
+	c.enc.Raw("* BYE ")
+	if code != "" {
+		c.enc.Raw("[" + code + "] ")
+	}
+	c.enc.Raw(text)
+	c.enc.CRLF()
+	_ = c.transport.nc.SetWriteDeadline(time.Now().Add(2 * time.Second))
+	_ = c.enc.Flush()
+}
+
+// end closes everything that the connection has.
+func (c *Conn) end(err error) {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errLogout) {
+		c.log.Debug("connection ended", "user", c.login.user, "commands", c.counts.commands)
+		err = nil
+	} else {
+		c.log.Info("connection ended", "user", c.login.user, "commands", c.counts.commands, "err", err)
+	}
+	c.mu.Lock()
+	c.unselect(context.WithoutCancel(c.srv.ctx))
+	c.logOff()
+	_ = c.enc.Flush()
+	c.ending = true
+	c.dec.Close()
+	c.enc.Release()
+	nc := c.transport.nc
+	c.mu.Unlock()
+	nc.Close()
+	if hook := c.srv.opts.Hooks.Closed; hook != nil {
+		hook(c, err)
+	}
+}
+
+// logOff gives the account back.
+func (c *Conn) logOff() {
+	if c.login.account != nil {
+		if err := c.login.account.Close(); err != nil {
+			c.log.Warn("closing the account failed", "user", c.login.user, "err", err)
+		}
+	}
+	if c.login.leave != nil {
+		c.login.leave()
+	}
+	c.login = login{}
+}
+
+// state is where the connection is in RFC 9051 section 3.
+func (c *Conn) state() States {
+	switch {
+	case c.login.account == nil:
+		return NotAuthenticated
+	case c.sel == nil:
+		return Authenticated
+	}
+	return Selected
+}
+
+// reader returns what the decoder reads from: the transport, with everything
+// written so far on its way to the client before a read may wait for it.
+func (c *Conn) reader(r io.Reader) io.Reader { return flushingReader{c, r} }
+
+type flushingReader struct {
+	c *Conn
+	r io.Reader
+}
+
+func (f flushingReader) Read(p []byte) (int, error) {
+	// The goroutine that reads holds mu, unless it is parked; then all has been
+	// flushed already.
+	if !f.c.parked.Load() && f.c.enc.Buffered() > 0 {
+		if err := f.c.enc.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	return f.r.Read(p)
+}
+
+// deadlineWriter bounds how long a client may take to accept a write.
+type deadlineWriter struct {
+	nc    net.Conn
+	limit time.Duration
+}
+
+func (w deadlineWriter) Write(p []byte) (int, error) {
+	_ = w.nc.SetWriteDeadline(time.Now().Add(w.limit))
+	return w.nc.Write(p)
+}

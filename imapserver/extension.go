@@ -1,0 +1,205 @@
+package imapserver
+
+import (
+	"context"
+
+	"github.com/emersion/go-sasl"
+
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// Extension is a feature of the protocol: everything that the server knows of
+// it stands in this value, and nowhere else. The extensions of this package
+// are listed in builtin; Options.Extensions takes those of a user, which have
+// the same slots. From the lists the server derives the capability line,
+// ENABLE, the UID forms, the checks of state and the tables of the
+// documentation. New refuses duplicate names.
+//
+// What changes the sequence view or the codec itself (IMAP4rev2, CONDSTORE and
+// QRESYNC, UTF8=ACCEPT, LITERAL+) is in part a named feature of the core; its
+// Extension has the rest.
+type Extension struct {
+	Name  string   // as people call it: "MOVE"
+	RFC   string   // "6851", or "-" for one without
+	Needs Features // of the back end; where one is missing the extension is off
+
+	Capabilities  []Capability
+	Commands      []*Command
+	FetchItems    []*FetchItem
+	FetchMods     []*FetchModifier
+	StoreMods     []*StoreModifier
+	SearchKeys    []*SearchKey
+	SearchReturns []*SearchReturn
+	StatusItems   []*StatusItem
+	ListSelects   []*ListSelect
+	ListReturns   []*ListReturn
+	SelectParams  []*SelectParam
+	CreateParams  []*CreateParam
+	AppendData    []*AppendData
+	Enables       []*Enable
+	Mechanisms    []*Mechanism
+}
+
+// Capability is a word of the capability line.
+type Capability struct {
+	Name string
+	// When says whether it is announced to this connection now; nil means
+	// always. It is asked for before and after login.
+	When func(*Conn) bool
+	// Name may depend on the server: Value, where set, gives what follows it.
+	Value func(*Server) string
+}
+
+// States is a set of connection states (RFC 9051 section 3).
+type States uint8
+
+// The states.
+const (
+	NotAuthenticated States = 1 << iota
+	Authenticated           // and no mailbox selected
+	Selected
+
+	AnyState = NotAuthenticated | Authenticated | Selected
+	LoggedIn = Authenticated | Selected
+)
+
+// Command is a command of the protocol. Parse reads the arguments, without the
+// line's end, and returns what runs the command; the engine reads the line's
+// end, checks that nothing was wrong, runs it, tells the client what changed in
+// the mailbox, and writes the tagged reply from the error that Run returned.
+type Command struct {
+	Name   string // "MOVE"
+	Args   string // the ABNF of its arguments, for BAD answers and the reference
+	States States
+	UID    bool // has a UID form, "UID MOVE"
+	// KeepSeq forbids EXPUNGE responses while the command runs in its form with
+	// sequence numbers (RFC 9051 section 7.5.1); KeepSeqUID in its UID form too.
+	KeepSeq    bool
+	KeepSeqUID bool
+	// Stream is for commands that read on from the connection while they run
+	// (APPEND, IDLE, AUTHENTICATE, STARTTLS, COMPRESS): Parse reads as far as
+	// it needs, and Run answers for the rest of the line.
+	Stream bool
+
+	Parse func(c *Call, d *imapwire.Decoder) Run
+}
+
+// Run runs a parsed command. A nil error is OK; *imap.Error chooses NO or BAD
+// and the response code by its kind; any other error is NO [SERVERBUG].
+type Run func(ctx context.Context) error
+
+// FetchItem is a data item of FETCH (RFC 9051 section 6.4.5).
+type FetchItem struct {
+	Name string // "ENVELOPE"; of items with a section, what stands before "["
+	// Parse reads what follows the name and returns the item for this command.
+	// nil means that nothing follows.
+	Parse func(c *Call, d *imapwire.Decoder, opts *FetchOptions) (*FetchAtt, error)
+	// Att is the item where Parse is nil.
+	Att *FetchAtt
+}
+
+// FetchAtt is one item of one FETCH command.
+type FetchAtt struct {
+	Need Need
+	Seen bool // reading it sets \Seen
+	// Enables, where set, is called before the first response.
+	Enables func(*Conn)
+	// Write writes the item's name and value.
+	Write func(w *imapwire.Encoder, m *FetchMessage) error
+}
+
+// FetchModifier is a modifier of FETCH (RFC 4466 section 2.4).
+type FetchModifier struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder, opts *FetchOptions)
+}
+
+// StoreModifier is a modifier of STORE (RFC 4466 section 2.5).
+type StoreModifier struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder, req *StoreRequest)
+}
+
+// SearchKey is a key of SEARCH (RFC 9051 section 6.4.4).
+type SearchKey struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder) Matcher
+}
+
+// SearchReturn is a return option of SEARCH (RFC 4731).
+type SearchReturn struct {
+	Name string
+	// Parse reads the option's arguments, if it has any; it may be nil.
+	Parse func(c *Call, d *imapwire.Decoder, opts *SearchOptions)
+	// Write writes the item of the ESEARCH response; nil or false means none.
+	Write func(w *imapwire.Encoder, r *SearchResult) bool
+}
+
+// StatusItem is an item of STATUS (RFC 9051 section 6.3.11).
+type StatusItem struct {
+	Name  string
+	Write func(c *Conn, w *imapwire.Encoder, s *Status)
+}
+
+// ListSelect is a selection option of LIST (RFC 5258 section 3.1).
+type ListSelect struct {
+	Name string
+	// Modifier marks an option that cannot stand alone (RECURSIVEMATCH).
+	Modifier bool
+	// Match says whether a mailbox is selected; nil selects all.
+	Match func(m *ListEntry) bool
+	// Implies names a return option that this option brings with it.
+	Implies string
+}
+
+// ListReturn is a return option of LIST (RFC 5258 section 3.2).
+type ListReturn struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder, opts *ListOptions)
+	// Attrs adds attributes to an entry.
+	Attrs func(m *ListEntry, opts *ListOptions)
+	// After writes what follows the LIST response of an entry.
+	After func(ctx context.Context, c *Call, m *ListEntry, opts *ListOptions) error
+}
+
+// SelectParam is a parameter of SELECT and EXAMINE (RFC 4466 section 2.1).
+type SelectParam struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder, opts *SelectOptions)
+}
+
+// CreateParam is a parameter of CREATE (RFC 4466 section 2.2).
+type CreateParam struct {
+	Name  string
+	Parse func(c *Call, d *imapwire.Decoder, opts *CreateOptions)
+}
+
+// AppendData is a form of message data of APPEND other than a literal: a name
+// and a list in parentheses (RFC 4466 section 2.7). Parse is called behind the
+// opening parenthesis and reads the message into the call's upload.
+type AppendData struct {
+	Name  string
+	Parse func(ctx context.Context, c *Call, d *imapwire.Decoder, item *AppendItem) error
+}
+
+// Enable is a word of ENABLE (RFC 5161).
+type Enable struct {
+	Name string
+	// Run turns it on; what it implies is listed in Also.
+	Run  func(c *Conn)
+	Also []string
+}
+
+// Mechanism is a SASL mechanism (RFC 9051 section 6.2.2).
+type Mechanism struct {
+	Name string
+	// Plaintext mechanisms are refused, and not announced, without TLS unless
+	// Options.InsecureAuth is set.
+	Plaintext bool
+	// Start begins an exchange. done is called by the mechanism, before its
+	// Next returns done, with the name of the user who is now logged in.
+	Start func(ctx context.Context, c *Conn, done func(user string)) sasl.Server
+}
+
+// Has reports whether s and of overlap.
+func (s States) Has(of States) bool { return s&of != 0 }

@@ -1,0 +1,352 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+	"github.com/rookery-mail/rookery/mailindex"
+)
+
+// FetchOptions are what one FETCH asks for.
+type FetchOptions struct {
+	Atts []*FetchAtt
+	// Keep leaves out rows for which it is false; nil keeps all.
+	Keep func(mailindex.Row) bool
+	// Before is called in order before the first FETCH response. uids are the
+	// messages that were named, uidSet the set as a client under UID FETCH gave
+	// it, which may name messages that do not exist.
+	Before []func(ctx context.Context, c *Call, uidSet imap.NumSet) error
+
+	Since imap.ModSeq // of CHANGEDSINCE; 0 where it was not given
+
+	inList bool // while the list of items is read
+	tookSP bool // the item has read the space behind it
+}
+
+// FetchMessage is a message that FETCH writes. *Message has what the items'
+// Need asked for; it is nil where they need nothing.
+type FetchMessage struct {
+	*Message
+	Seq imap.SeqNum
+	Row mailindex.Row
+	sel *selection
+}
+
+// fetchCommand is FETCH and UID FETCH (RFC 9051 section 6.4.5).
+func fetchCommand() *Command {
+	return &Command{Name: "FETCH", Args: `SP sequence-set SP ("ALL" / "FULL" / "FAST" / fetch-att / "(" fetch-att *(SP fetch-att) ")") [SP "(" modifiers ")"]`,
+		States: Selected, UID: true, KeepSeq: true, Parse: parseFetch}
+}
+
+func parseFetch(c *Call, d *imapwire.Decoder) Run {
+	var opts FetchOptions
+	d.SP()
+	set, saved := d.NumSet()
+	d.SP()
+	if d.Peek() == '(' {
+		c.parseFetchAtts(d, &opts)
+	} else {
+		word := d.Keyword()
+		if macro := fetchMacro(word); macro != nil {
+			for _, name := range macro {
+				c.parseFetchAtt(d, &opts, name)
+			}
+		} else {
+			c.parseFetchAtt(d, &opts, word)
+		}
+	}
+	for d.Err() == nil && d.TrySP() {
+		d.NonEmptyList(func() {
+			word := d.Keyword()
+			if m := c.Conn.srv.reg.fetchMods[word]; m != nil {
+				m.Parse(c, d, &opts)
+			} else {
+				d.Fail("a modifier of FETCH that this server has", word)
+			}
+		})
+	}
+	return func(ctx context.Context) error { return c.fetch(ctx, set, saved, &opts) }
+}
+
+// parseFetchAtts reads a list of items.
+func (c *Call) parseFetchAtts(d *imapwire.Decoder, opts *FetchOptions) {
+	d.Byte('(')
+	opts.inList = true
+	for d.Err() == nil {
+		c.parseFetchAtt(d, opts, d.Keyword())
+		if opts.tookSP {
+			opts.tookSP = false
+			continue
+		}
+		if d.TryByte(')') {
+			return
+		}
+		d.SP()
+	}
+}
+
+// fetchMacro returns the items that a macro stands for.
+func fetchMacro(word string) []string {
+	switch word {
+	case "ALL":
+		return []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"}
+	case "FAST":
+		return []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE"}
+	case "FULL":
+		return []string{"FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"}
+	}
+	return nil
+}
+
+// parseFetchAtt reads what follows the name of an item.
+func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word string) {
+	if d.Err() != nil {
+		return
+	}
+	item := c.Conn.srv.reg.fetchItems[word]
+	if item == nil {
+		d.Fail("a FETCH item that this server has", word)
+		return
+	}
+	att := item.Att
+	if item.Parse != nil {
+		var err error
+		if att, err = item.Parse(c, d, opts); err != nil {
+			d.Fail(err.Error(), word)
+		}
+	}
+	if d.Err() == nil && !slices.Contains(opts.Atts, att) {
+		opts.Atts = append(opts.Atts, att)
+	}
+}
+
+// fetch answers a FETCH.
+func (c *Call) fetch(ctx context.Context, set imap.NumSet, saved bool, opts *FetchOptions) error {
+	sel := c.Conn.sel
+	uids, err := sel.resolve(set, saved, c.UID)
+	if err != nil {
+		return err
+	}
+	for _, a := range opts.Atts {
+		if a.Enables != nil {
+			a.Enables(c.Conn)
+		}
+	}
+	for _, before := range opts.Before {
+		if err := before(ctx, c, set); err != nil {
+			return err
+		}
+	}
+	if c.UID && !slices.Contains(opts.Atts, c.att("UID")) {
+		opts.Atts = append([]*FetchAtt{c.att("UID")}, opts.Atts...)
+	}
+	newlySeen, err := c.markSeen(ctx, uids, opts)
+	if err != nil {
+		return err
+	}
+	f := fetcher{c: c, sel: sel, opts: opts, seen: newlySeen}
+	f.flags, f.modseq = c.att("FLAGS"), c.att("MODSEQ")
+	for _, a := range opts.Atts {
+		f.need |= a.Need
+	}
+	if f.need == 0 {
+		f.writeRows(uids)
+		return c.Conn.enc.Err()
+	}
+	if err := f.writeMessages(ctx, uids); err != nil {
+		return err
+	}
+	return f.unreadable
+}
+
+// att returns the item of a name that has no arguments.
+func (c *Call) att(name string) *FetchAtt {
+	if item := c.Conn.srv.reg.fetchItems[name]; item != nil {
+		return item.Att
+	}
+	return nil
+}
+
+// markSeen sets \Seen where the items ask for it and returns the messages that
+// got it by that.
+func (c *Call) markSeen(ctx context.Context, uids imap.UIDSet, opts *FetchOptions) (imap.UIDSet, error) {
+	var unseen imap.UIDSet
+	sel := c.Conn.sel
+	if sel.readOnly || !slices.ContainsFunc(opts.Atts, func(a *FetchAtt) bool { return a.Seen }) || !sel.canStore(imap.FlagSeen) {
+		return unseen, nil
+	}
+	for from, to := range sel.spans(uids) {
+		for p := range sel.view.PagesFrom(from) {
+			for i := max(from-p.First, 0); i < p.Len() && p.First+i < to; i++ {
+				if sel.view.Flags(p.Flags[i]).Bits()&mailindex.BitSeen == 0 && (opts.Keep == nil || opts.Keep(p.Row(i))) {
+					unseen.Add(p.UIDs[i])
+				}
+			}
+			if p.First+p.Len() >= to {
+				break
+			}
+		}
+	}
+	if unseen.IsEmpty() {
+		return unseen, nil
+	}
+	req := &StoreRequest{UIDs: unseen, Op: FlagsAdd, Flags: []imap.Flag{imap.FlagSeen}}
+	res, err := sel.box.Store(ctx, req)
+	if err != nil {
+		// The message can be read all the same.
+		c.Conn.log.Warn("\\Seen could not be stored", "mailbox", sel.name, "err", err)
+		return imap.UIDSet{}, nil
+	}
+	return unseen.Subtract(res.Missing), sel.flush(ctx, c.Conn, flushKeepSeq,
+		&storeReport{req: req, modseq: res.ModSeq, silent: true, quiet: true, uid: c.UID})
+}
+
+// canStore reports whether a flag can be changed for good here.
+func (s *selection) canStore(flag imap.Flag) bool {
+	flags, _ := s.box.PermanentFlags()
+	return slices.ContainsFunc(flags, func(f imap.Flag) bool { return imap.EqualFlag(f, flag) })
+}
+
+// spans yields the positions in the view of a set of UIDs, as half-open ranges.
+func (s *selection) spans(uids imap.UIDSet) func(yield func(from, to int) bool) {
+	return func(yield func(from, to int) bool) {
+		for _, r := range uids.Ranges() {
+			from, _ := s.view.Find(r.Start)
+			to, found := s.view.Find(r.Stop)
+			if found {
+				to++
+			}
+			if from < to && !yield(from, to) {
+				return
+			}
+		}
+	}
+}
+
+// fetcher writes the FETCH responses of one command.
+type fetcher struct {
+	c    *Call
+	sel  *selection
+	opts *FetchOptions
+	need Need
+	seen imap.UIDSet // got \Seen by this command: their FLAGS are told
+
+	flags, modseq *FetchAtt
+
+	unreadable error // the first message that could not be read
+}
+
+// writeRows writes responses that need the index only.
+func (f *fetcher) writeRows(uids imap.UIDSet) {
+	m := FetchMessage{sel: f.sel}
+	for from, to := range f.sel.spans(uids) {
+		for p := range f.sel.view.PagesFrom(from) {
+			for i := max(from-p.First, 0); i < p.Len() && p.First+i < to; i++ {
+				m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
+				if f.opts.Keep == nil || f.opts.Keep(m.Row) {
+					_ = f.write(&m) // items of the index cannot fail
+				}
+			}
+			if p.First+p.Len() >= to {
+				break
+			}
+		}
+	}
+}
+
+// fetchBatch is how many rows are asked of the back end at a time.
+const fetchBatch = 256
+
+// writeMessages writes responses that need more than the index.
+func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
+	rows := make([]mailindex.Row, 0, fetchBatch)
+	seqs := make([]imap.SeqNum, 0, fetchBatch)
+	flush := func() error {
+		defer func() { rows, seqs = rows[:0], seqs[:0] }()
+		return f.sel.box.Fetch(ctx, rows, f.need, func(i int, msg *Message) error {
+			if msg.Err != nil {
+				f.noteUnreadable(rows[i], msg.Err)
+				return nil
+			}
+			return f.write(&FetchMessage{Message: msg, Seq: seqs[i], Row: rows[i], sel: f.sel})
+		})
+	}
+	for from, to := range f.sel.spans(uids) {
+		for pos := from; pos < to; pos++ {
+			row := f.sel.view.Row(pos)
+			if f.opts.Keep != nil && !f.opts.Keep(row) {
+				continue
+			}
+			rows, seqs = append(rows, row), append(seqs, imap.SeqNum(pos+1))
+			if len(rows) == fetchBatch {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	return flush()
+}
+
+// noteUnreadable remembers that a message was left out. The others are sent
+// and the command ends with NO (RFC 2180 section 4.1.2).
+func (f *fetcher) noteUnreadable(row mailindex.Row, err error) {
+	if imap.KindOf(err) != imap.NotFound && imap.KindOf(err) != imap.ExpungeIssued {
+		f.c.Conn.log.Error("a message cannot be read", "user", f.c.Conn.login.user, "mailbox", f.sel.name, "uid", row.UID, "err", err)
+	}
+	if f.unreadable != nil {
+		return
+	}
+	f.unreadable = err
+	if errors.Is(err, imap.NotFound) {
+		f.unreadable = &imap.Error{Kind: imap.ExpungeIssued, Text: "Some of the messages no longer exist", Err: err}
+	}
+}
+
+// write writes one FETCH response.
+func (f *fetcher) write(m *FetchMessage) error {
+	w := f.c.Conn.enc
+	w.Raw("* ")
+	w.Number(uint32(m.Seq))
+	w.Raw(" FETCH (")
+	flagsTold := false
+	for i, a := range f.opts.Atts {
+		if i > 0 {
+			w.SP()
+		}
+		if err := a.Write(w, m); err != nil {
+			return f.writeFailed(w, m, a, err)
+		}
+		flagsTold = flagsTold || a == f.flags
+	}
+	if !flagsTold && f.seen.Contains(m.Row.UID) {
+		w.SP()
+		_ = f.flags.Write(w, m)
+		if f.c.Conn.enabled.condstore && !slices.Contains(f.opts.Atts, f.modseq) {
+			w.SP()
+			_ = f.modseq.Write(w, m)
+		}
+	}
+	w.Raw(")\r\n")
+	return w.Err()
+}
+
+// writeFailed handles an item that could not be written. Items report their
+// errors before they write anything, so NIL can stand in their place; after
+// half a literal the encoder is poisoned and the connection ends.
+func (f *fetcher) writeFailed(w *imapwire.Encoder, m *FetchMessage, _ *FetchAtt, err error) error {
+	if w.Err() != nil {
+		return err
+	}
+	f.noteUnreadable(m.Row, err)
+	w.Raw("UID ")
+	w.Number(uint32(m.Row.UID))
+	w.Raw(")\r\n")
+	return nil
+}

@@ -1,0 +1,113 @@
+package imapserver
+
+import (
+	"sync"
+
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// newsQueue holds what others want to tell a client until it may be told.
+type newsQueue struct {
+	mu      sync.Mutex
+	items   []func(w *imapwire.Encoder)
+	mailbox bool // the selected mailbox may have changed
+	running bool // a goroutine is delivering
+}
+
+// maxNews bounds the untagged responses that wait for one client.
+const maxNews = 1000
+
+// Push sends untagged responses to the client as soon as the protocol allows
+// it: at once while it idles or gives no command, else before the reply to its
+// command. write is called once, by another goroutine, and must write whole
+// lines; it may be dropped when the connection ends first or when a thousand
+// others wait already. Push does not block.
+func (c *Conn) Push(write func(w *imapwire.Encoder)) {
+	c.news.mu.Lock()
+	if len(c.news.items) < maxNews {
+		c.news.items = append(c.news.items, write)
+	}
+	c.news.mu.Unlock()
+	c.wakeUp()
+}
+
+// Alert sends a text that the client's user must see (RFC 9051 section 7.1).
+func (c *Conn) Alert(text string) {
+	c.Push(func(w *imapwire.Encoder) { w.Raw("* OK [ALERT] " + cleanText(text) + "\r\n") })
+}
+
+// Poll makes the connection look at its mailbox for changes: at once while the
+// client idles, else with its next command. It does not block.
+func (c *Conn) Poll() {
+	c.news.mu.Lock()
+	c.news.mailbox = true
+	c.news.mu.Unlock()
+	c.wakeUp()
+}
+
+// wakeUp delivers what waits, if the client is waiting for it.
+func (c *Conn) wakeUp() {
+	if c.parked.Load() {
+		c.deliverNews()
+	}
+}
+
+// deliverNews starts a goroutine that writes what waits, unless one runs or
+// nothing waits. The goroutine is short-lived: an idle connection has none.
+func (c *Conn) deliverNews() {
+	c.news.mu.Lock()
+	start := !c.news.running && (len(c.news.items) > 0 || c.news.mailbox && c.news.wantsMailbox(c))
+	c.news.running = c.news.running || start
+	c.news.mu.Unlock()
+	if start {
+		go func() {
+			if err := c.guard(c.writeNews); err != nil {
+				c.transport.nc.Close()
+			}
+		}()
+	}
+}
+
+// wantsMailbox reports whether mailbox news can be told now.
+func (n *newsQueue) wantsMailbox(c *Conn) bool { return c.idling.Load() }
+
+// writeNews writes what waits until nothing does.
+func (c *Conn) writeNews() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		c.news.mu.Lock()
+		idle := c.idling.Load()
+		if len(c.news.items) == 0 && !(c.news.mailbox && idle) || c.ending {
+			c.news.running = false
+			c.news.mu.Unlock()
+			return nil
+		}
+		poll := c.news.mailbox && idle
+		if poll {
+			c.news.mailbox = false
+		}
+		c.news.mu.Unlock()
+		c.writeQueued()
+		if poll && c.sel != nil {
+			if err := c.sel.flush(c.srv.ctx, c, flushAll, nil); err != nil {
+				c.log.Warn("looking at the mailbox failed", "mailbox", c.sel.name, "err", err)
+			}
+		}
+		if err := c.enc.Flush(); err != nil {
+			return err
+		}
+		c.enc.Release()
+	}
+}
+
+// writeQueued writes the responses that were pushed. mu is held.
+func (c *Conn) writeQueued() {
+	c.news.mu.Lock()
+	items := c.news.items
+	c.news.items = nil
+	c.news.mu.Unlock()
+	for _, write := range items {
+		write(c.enc)
+	}
+}

@@ -1,0 +1,100 @@
+package imapserver
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// reply is the status of a tagged reply: OK, NO or BAD with code and text.
+type reply struct {
+	status, code, text string
+}
+
+// errLogout ends the connection after the tagged reply to LOGOUT.
+var errLogout = errors.New("imapserver: logout")
+
+// hangUp ends the connection with BYE; no tagged reply is sent.
+type hangUp struct{ code, text string }
+
+func (h *hangUp) Error() string { return "imapserver: connection ended: " + h.text }
+
+// bad is the error for a command whose syntax is right and whose use is wrong.
+func bad(format string, args ...any) error { return imap.Bad(fmt.Sprintf(format, args...)) }
+
+// replyTo is the one place that maps an error to a response.
+func (c *Conn) replyTo(err error) reply {
+	if imapwire.Recoverable(err) {
+		return wireReply(err)
+	}
+	var e *imap.Error
+	if !errors.As(err, &e) || e.Kind == imap.Other {
+		return reply{"NO", "SERVERBUG", "Something went wrong on the server; its log says what"}
+	}
+	if e.Kind == imap.Malformed {
+		return reply{"BAD", e.Code, cleanText(orText(e.Text, e.Kind))}
+	}
+	return reply{"NO", cleanText(e.ResponseCode()), cleanText(orText(e.Text, e.Kind))}
+}
+
+// wireReply is the answer to what the decoder refused.
+func wireReply(err error) reply {
+	var limit *imapwire.LimitError
+	if errors.As(err, &limit) && limit.Literal {
+		return reply{"NO", "TOOBIG", cleanText(err.Error())}
+	}
+	return reply{"BAD", "", cleanText(err.Error())}
+}
+
+// isInternal reports whether the operator must hear of an error, because the
+// client was told less than it says.
+func isInternal(err error) bool {
+	if imapwire.Recoverable(err) {
+		return false
+	}
+	switch imap.KindOf(err) {
+	case imap.Other, imap.ServerBug, imap.Corruption, imap.Unavailable, imap.ContactAdmin:
+		return true
+	}
+	return false
+}
+
+// orText is a text for the client: the model's own, or that of the kind.
+func orText(text string, k imap.Kind) string {
+	if text != "" {
+		return text
+	}
+	t := k.Error()
+	return strings.ToUpper(t[:1]) + t[1:]
+}
+
+// cleanText makes a text fit for a response line.
+func cleanText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		if r > 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// write writes a reply under a tag ("*" for untagged).
+func (r reply) write(w *imapwire.Encoder, tag string) {
+	w.Raw(tag)
+	w.SP()
+	w.Raw(r.status)
+	w.SP()
+	if r.code != "" {
+		w.Raw("[")
+		w.Raw(r.code)
+		w.Raw("] ")
+	}
+	w.Raw(r.text)
+	w.CRLF()
+}

@@ -1,0 +1,215 @@
+package imapserver
+
+import (
+	"context"
+	"io"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+	"github.com/rookery-mail/rookery/message"
+)
+
+// Matcher decides whether a message matches a search key. One of Row and Match
+// is set: Row looks at the index entry, Match also at what Need asks for.
+//
+// A search first asks every key what the index alone can tell; the back end is
+// asked for messages only where that leaves the answer open.
+type Matcher struct {
+	Row   func(m *SearchMessage) bool
+	Need  Need
+	Match func(m *SearchMessage, msg *Message) bool
+
+	// Combinations.
+	kids []Matcher
+	op   matchOp
+	// text, where set, is searched in the message itself when its digested text
+	// has been cut off.
+	text *message.Key
+}
+
+type matchOp uint8
+
+const (
+	opLeaf matchOp = iota
+	opAnd
+	opOr
+	opNot
+)
+
+func and(all []Matcher) Matcher {
+	if len(all) == 1 {
+		return all[0]
+	}
+	return Matcher{op: opAnd, kids: all}
+}
+
+func or(a, b Matcher) Matcher { return Matcher{op: opOr, kids: []Matcher{a, b}} }
+
+func not(a Matcher) Matcher { return Matcher{op: opNot, kids: []Matcher{a}} }
+
+// verdict is the answer of a key that may not know yet.
+type verdict uint8
+
+const (
+	no verdict = iota
+	yes
+	open
+)
+
+func verdictOf(b bool) verdict {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// decide answers with the index entry, and with the message where msg is given.
+func (k *Matcher) decide(m *SearchMessage, msg *Message) verdict {
+	switch k.op {
+	case opNot:
+		switch k.kids[0].decide(m, msg) {
+		case yes:
+			return no
+		case no:
+			return yes
+		}
+		return open
+	case opAnd:
+		return k.combine(m, msg, no)
+	case opOr:
+		return k.combine(m, msg, yes)
+	}
+	switch {
+	case k.Row != nil:
+		return verdictOf(k.Row(m))
+	case msg == nil:
+		return open
+	case k.text != nil:
+		return verdictOf(matchMessage(*k.text, msg))
+	}
+	return verdictOf(k.Match(m, msg))
+}
+
+// combine asks the parts of AND and OR; final is the answer that settles it.
+func (k *Matcher) combine(m *SearchMessage, msg *Message, final verdict) verdict {
+	result := verdictOf(final == no)
+	for i := range k.kids {
+		switch v := k.kids[i].decide(m, msg); v {
+		case final:
+			return final
+		case open:
+			result = open
+		}
+	}
+	return result
+}
+
+// needs is what any of the keys may ask of the back end.
+func (k *Matcher) needs() Need {
+	n := k.Need
+	for i := range k.kids {
+		n |= k.kids[i].needs()
+	}
+	return n
+}
+
+// matchMessage searches the digested text, and the message itself where that
+// has been cut off.
+func matchMessage(key message.Key, msg *Message) bool {
+	if msg.Text != nil {
+		if msg.Text.Match(key) {
+			return true
+		}
+		if !msg.Text.Truncated {
+			return false
+		}
+	}
+	if msg.Body == nil || msg.Digest == nil {
+		return false
+	}
+	found, err := message.Scan(io.NewSectionReader(msg.Body, 0, msg.Digest.Size), message.Limits{}, []message.Key{key})
+	return err == nil && len(found) == 1 && found[0]
+}
+
+// searcher runs one search program over a session's view.
+type searcher struct {
+	sel     *selection
+	program Matcher
+}
+
+// run returns the positions that match, ascending.
+func (s *searcher) run(ctx context.Context) ([]int, error) {
+	var found, unsure []int
+	m := SearchMessage{View: s.sel.view, sel: s.sel}
+	for p := range s.sel.view.Pages() {
+		for i := range p.Len() {
+			m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
+			switch s.program.decide(&m, nil) {
+			case yes:
+				found = append(found, p.First+i)
+			case open:
+				unsure = append(unsure, p.First+i)
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	if len(unsure) == 0 {
+		return found, nil
+	}
+	more, err := s.ask(ctx, unsure)
+	return merge(found, more), err
+}
+
+// ask looks into the messages at the given positions.
+func (s *searcher) ask(ctx context.Context, positions []int) ([]int, error) {
+	var found []int
+	need := s.program.needs()
+	for len(positions) > 0 {
+		batch := positions[:min(fetchBatch, len(positions))]
+		positions = positions[len(batch):]
+		rows := make([]mailindex.Row, len(batch))
+		for i, pos := range batch {
+			rows[i] = s.sel.view.Row(pos)
+		}
+		m := SearchMessage{View: s.sel.view, sel: s.sel}
+		err := s.sel.box.Fetch(ctx, rows, need, func(i int, msg *Message) error {
+			// Who is gone is not found (RFC 2180 section 4.3).
+			m.Row, m.Seq = rows[i], imap.SeqNum(batch[i]+1)
+			if msg.Err == nil && s.program.decide(&m, msg) == yes {
+				found = append(found, batch[i])
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// uids returns the UIDs at some positions.
+func (s *searcher) uids(positions []int) imap.UIDSet {
+	var set imap.UIDSet
+	for _, pos := range positions {
+		set.Add(s.sel.view.UID(pos))
+	}
+	return set
+}
+
+// merge merges two ascending lists.
+func merge(a, b []int) []int {
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]int, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] < b[0] {
+			all, a = append(all, a[0]), a[1:]
+		} else {
+			all, b = append(all, b[0]), b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
+}

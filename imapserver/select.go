@@ -1,0 +1,214 @@
+package imapserver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// SelectOptions are the parameters of a SELECT or EXAMINE.
+type SelectOptions struct {
+	// Then is called in order when the mailbox is selected and described, and
+	// before the tagged reply.
+	Then []func(ctx context.Context, c *Call) error
+}
+
+// selectCommand is SELECT or EXAMINE (RFC 9051 sections 6.3.2 and 6.3.3).
+func selectCommand(name string) *Command {
+	return &Command{Name: name, Args: `SP mailbox [SP "(" select-param *(SP select-param) ")"]`, States: LoggedIn,
+		Parse: func(c *Call, d *imapwire.Decoder) Run {
+			d.SP()
+			mailbox := c.mailboxName(d)
+			var opts SelectOptions
+			if d.TrySP() {
+				d.NonEmptyList(func() {
+					word := d.Keyword()
+					if p := c.Conn.srv.reg.selectParams[word]; p != nil {
+						p.Parse(c, d, &opts)
+					} else {
+						d.Fail("a parameter of "+name+" that this server has", word)
+					}
+				})
+			}
+			return func(ctx context.Context) error { return c.selectMailbox(ctx, mailbox, name == "EXAMINE", &opts) }
+		}}
+}
+
+// selectMailbox leaves the selected mailbox and selects another one. When that
+// fails none is selected.
+func (c *Call) selectMailbox(ctx context.Context, name string, examine bool, opts *SelectOptions) error {
+	conn := c.Conn
+	if conn.sel != nil {
+		conn.unselect(ctx)
+		if conn.enabled.qresync || conn.enabled.rev2 {
+			c.Writer().Raw("* OK [CLOSED] Previous mailbox is closed\r\n")
+		}
+		conn.noteState()
+	}
+	sel, err := c.openMailbox(ctx, name, examine)
+	if err != nil {
+		return err
+	}
+	conn.sel = sel
+	conn.noteState()
+	if err := c.describe(ctx, sel); err != nil {
+		conn.unselect(ctx)
+		conn.noteState()
+		return err
+	}
+	for _, then := range opts.Then {
+		if err := then(ctx, c); err != nil {
+			conn.unselect(ctx)
+			conn.noteState()
+			return err
+		}
+	}
+	if hook := conn.srv.opts.Hooks.Selected; hook != nil {
+		if err := hook(ctx, conn, name, sel.readOnly); err != nil {
+			conn.unselect(ctx)
+			conn.noteState()
+			return err
+		}
+	}
+	if sel.readOnly {
+		c.OK("READ-ONLY", "Mailbox opened, for reading only")
+	} else {
+		c.OK("READ-WRITE", "Mailbox opened")
+	}
+	return nil
+}
+
+// openMailbox opens a mailbox and takes a first look at it.
+func (c *Call) openMailbox(ctx context.Context, name string, examine bool) (*selection, error) {
+	box, err := c.Account().Mailbox(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	sel := &selection{name: name, box: box, readOnly: examine || box.ReadOnly()}
+	// The watch begins before the first look, so that nothing falls between.
+	sel.stop = box.Watch(c.Conn.Poll)
+	if err := sel.claimRecent(ctx, c.Conn); err != nil {
+		sel.close()
+		return nil, err
+	}
+	sel.latest, err = box.Snapshot(ctx)
+	if err != nil {
+		sel.close()
+		return nil, err
+	}
+	sel.view = sel.latest
+	sel.keywords = len(sel.latest.Keywords())
+	return sel, nil
+}
+
+func (s *selection) close() error {
+	s.stop()
+	return s.box.Close()
+}
+
+// describe sends the untagged responses of SELECT.
+func (c *Call) describe(ctx context.Context, s *selection) error {
+	w, v := c.Writer(), s.view
+	c.Conn.writeFlags(s)
+	w.Raw("* OK [PERMANENTFLAGS ")
+	c.Conn.writePermanentFlags(s)
+	w.Raw("] Flags that are kept\r\n")
+	s.tellExists(c.Conn)
+	if i, ok := v.FirstUnseen(); ok && !c.Conn.enabled.rev2 {
+		w.Raw("* OK [UNSEEN ")
+		w.Number(uint32(i + 1))
+		w.Raw("] First unseen\r\n")
+	}
+	w.Raw("* OK [UIDVALIDITY ")
+	w.Number(uint32(v.UIDValidity()))
+	w.Raw("] UIDs valid\r\n* OK [UIDNEXT ")
+	w.Number(uint32(v.UIDNext()))
+	w.Raw("] Predicted next UID\r\n")
+	if c.Conn.srv.features.Has(FeatureHistory) {
+		w.Raw("* OK [HIGHESTMODSEQ ")
+		w.ModSeq(max(v.HighestModSeq(), 1))
+		w.Raw("] Highest\r\n")
+	}
+	if id := s.box.ID(); id != "" && c.Conn.srv.features.Has(FeatureObjectID) {
+		w.Raw("* OK [MAILBOXID (" + string(id) + ")] Ok\r\n")
+	}
+	if c.Conn.enabled.rev2 {
+		return c.listSelected(ctx, s.name)
+	}
+	return nil
+}
+
+// writeFlags sends the FLAGS response.
+func (c *Conn) writeFlags(s *selection) {
+	c.enc.Raw("* FLAGS ")
+	c.enc.FlagList(append(systemFlags(), s.latest.Keywords()...))
+	c.enc.CRLF()
+}
+
+func (c *Conn) writePermanentFlags(s *selection) {
+	var flags []imap.Flag
+	if !s.readOnly {
+		var more bool
+		if flags, more = s.box.PermanentFlags(); more {
+			flags = append(flags[:len(flags):len(flags)], imap.FlagAny)
+		}
+	}
+	c.enc.FlagList(flags)
+}
+
+func systemFlags() []imap.Flag {
+	return []imap.Flag{imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagSeen, imap.FlagDraft}
+}
+
+// unselect leaves the selected mailbox.
+func (c *Conn) unselect(ctx context.Context) {
+	if c.sel == nil {
+		return
+	}
+	name := c.sel.name
+	if err := c.sel.close(); err != nil {
+		c.log.Warn("closing the mailbox failed", "mailbox", name, "err", err)
+	}
+	c.sel = nil
+	if hook := c.srv.opts.Hooks.Unselected; hook != nil {
+		hook(ctx, c, name)
+	}
+}
+
+// closeCommand is CLOSE (RFC 9051 section 6.4.1): expunge without telling, and
+// leave.
+func closeCommand() *Command {
+	return &Command{Name: "CLOSE", States: Selected, Parse: func(c *Call, _ *imapwire.Decoder) Run {
+		return func(ctx context.Context) error {
+			var err error
+			if sel := c.Conn.sel; !sel.readOnly {
+				err = sel.box.Expunge(ctx, nil)
+				if errors.Is(err, imap.Cannot) || errors.Is(err, imap.NoPermission) || errors.Is(err, imap.NotFound) {
+					err = nil // nothing here can be expunged; leaving is possible all the same
+				}
+			}
+			if err == nil {
+				c.Conn.unselect(ctx)
+				c.Conn.noteState()
+			}
+			return err
+		}
+	}}
+}
+
+// unselect is RFC 3691: leave without expunging.
+func unselect() *Extension {
+	return &Extension{
+		Name: "UNSELECT", RFC: "3691",
+		Capabilities: []Capability{{Name: "UNSELECT"}},
+		Commands: []*Command{{Name: "UNSELECT", States: Selected, Parse: func(c *Call, _ *imapwire.Decoder) Run {
+			return func(ctx context.Context) error {
+				c.Conn.unselect(ctx)
+				c.Conn.noteState()
+				return nil
+			}
+		}}},
+	}
+}

@@ -1,0 +1,340 @@
+package imapserver
+
+import (
+	"context"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+	"github.com/rookery-mail/rookery/mailindex"
+)
+
+// selection is a selected mailbox as one session sees it. It is used with the
+// connection's mu held.
+type selection struct {
+	name     string
+	box      Mailbox
+	readOnly bool
+	stop     func() // ends the watch
+
+	// view is what the client has been told of: sequence number n is position
+	// n-1 in it. It holds the ghosts of messages that are gone and whose EXPUNGE
+	// could not be sent yet. latest is the state that view is made from.
+	view, latest *mailindex.Snapshot
+
+	recent   imap.UIDSet // messages that have \Recent in this session
+	saved    imap.UIDSet // the saved search result (RFC 9051 section 6.4.4.1)
+	keywords int         // how many keywords FLAGS has told
+}
+
+// flushMode says what a flush may tell.
+type flushMode uint8
+
+const (
+	flushAll     flushMode = iota
+	flushKeepSeq           // no EXPUNGE: sequence numbers are in use
+)
+
+// storeReport is what a STORE did, so that flush can tell more or less of it.
+type storeReport struct {
+	req    *StoreRequest
+	modseq imap.ModSeq
+	silent bool // tell only what the client cannot know
+	quiet  bool // not even the mod-sequence: the command tells it itself
+	uid    bool // the command was UID STORE
+	expect map[mailindex.FlagsID]string
+}
+
+// flush looks at the mailbox and tells the client what is new, as far as mode
+// allows. It writes nothing where nothing has changed.
+func (s *selection) flush(ctx context.Context, c *Conn, mode flushMode, rep *storeReport) error {
+	latest, err := s.box.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	if rep == nil && latest == s.latest && (mode == flushKeepSeq || s.view == latest) {
+		return nil
+	}
+	next := latest
+	if mode == flushKeepSeq {
+		next = mailindex.WithGhosts(s.view, latest)
+	}
+	old := s.view
+	ch := mailindex.Compare(old, next)
+	s.view, s.latest = next, latest
+	s.tellExpunged(c, &ch)
+	s.tellKeywords(c)
+	if ch.Added < next.Len() {
+		if err := s.claimRecent(ctx, c); err != nil {
+			return err
+		}
+		s.tellExists(c)
+	}
+	s.tellFlags(c, old, ch.Changed, ch.Added, rep)
+	if mode == flushAll && len(ch.Vanished) > 0 {
+		s.saved = s.saved.Subtract(ch.VanishedUIDs)
+		s.recent = s.recent.Subtract(ch.VanishedUIDs)
+	}
+	if mode == flushAll {
+		s.box.Release(latest.HighestModSeq())
+	}
+	return nil
+}
+
+// tellExpunged sends EXPUNGE, or VANISHED to a client with QRESYNC (RFC 7162
+// section 3.2.10).
+func (s *selection) tellExpunged(c *Conn, ch *mailindex.Changes) {
+	if len(ch.Vanished) == 0 {
+		return
+	}
+	w := c.enc
+	if c.enabled.qresync {
+		w.Raw("* VANISHED ")
+		w.UIDSet(ch.VanishedUIDs)
+		w.CRLF()
+		return
+	}
+	for gone, pos := range ch.Vanished {
+		w.Raw("* ")
+		w.Number(uint32(pos - gone + 1)) // each EXPUNGE renumbers those behind it
+		w.Raw(" EXPUNGE\r\n")
+	}
+}
+
+// tellKeywords sends FLAGS when the mailbox has got new keywords.
+func (s *selection) tellKeywords(c *Conn) {
+	if all := s.latest.Keywords(); len(all) > s.keywords {
+		s.keywords = len(all)
+		c.writeFlags(s)
+	}
+}
+
+// tellExists sends EXISTS, and RECENT under IMAP4rev1.
+func (s *selection) tellExists(c *Conn) {
+	w := c.enc
+	w.Raw("* ")
+	w.Number(uint32(s.view.Len()))
+	w.Raw(" EXISTS\r\n")
+	if !c.enabled.rev2 {
+		w.Raw("* ")
+		w.Number(uint32(s.countRecent()))
+		w.Raw(" RECENT\r\n")
+	}
+}
+
+// claimRecent takes \Recent of new messages for this session, if it is one that
+// may: read-write, and of a client that knows the flag.
+func (s *selection) claimRecent(ctx context.Context, c *Conn) error {
+	if s.readOnly || c.enabled.rev2 {
+		return nil
+	}
+	first, last, err := s.box.ClaimRecent(ctx)
+	if err == nil && first <= last && first > 0 {
+		s.recent.AddRange(first, last)
+	}
+	return err
+}
+
+// countRecent counts the messages of the view that have \Recent here.
+func (s *selection) countRecent() int {
+	if s.readOnly {
+		return s.view.Recent()
+	}
+	n := 0
+	for _, r := range s.recent.Ranges() {
+		from, _ := s.view.Find(r.Start)
+		to, last := s.view.Find(r.Stop)
+		if last {
+			to++
+		}
+		n += to - from
+	}
+	return n
+}
+
+// isRecent reports whether a message has \Recent in this session.
+func (s *selection) isRecent(uid imap.UID) bool {
+	if s.readOnly {
+		return uid >= s.view.FirstRecent()
+	}
+	return s.recent.Contains(uid)
+}
+
+// tellFlags sends FETCH responses for messages whose flags have changed, and
+// for those that a STORE was about, whether they changed or not.
+func (s *selection) tellFlags(c *Conn, old *mailindex.Snapshot, changed []int, added int, rep *storeReport) {
+	positions := changed
+	if rep != nil && !rep.silent {
+		positions = s.withStored(changed, added, rep)
+	}
+	for _, pos := range positions {
+		row := s.view.Row(pos)
+		t := told{flags: true, modseq: c.enabled.condstore, uid: c.enabled.qresync || c.enabled.rev2}
+		if rep != nil && rep.req.UIDs.Contains(row.UID) {
+			t.uid = t.uid || rep.uid
+			if rep.silent && s.foreseen(old, row, rep) {
+				t.flags = false
+				t.modseq = t.modseq && !rep.quiet
+			}
+		}
+		if t.flags || t.modseq {
+			s.writeFlagsOf(c, pos, row, t)
+		}
+	}
+}
+
+// withStored adds the positions of stored messages to those that changed.
+func (s *selection) withStored(changed []int, added int, rep *storeReport) []int {
+	all := slices.Clone(changed)
+	for uid := range rep.req.UIDs.All() {
+		if pos, ok := s.view.Find(uid); ok && pos < added {
+			all = append(all, pos)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// foreseen reports whether a row has just the flags that the client expects
+// after its STORE.SILENT: then it need not be told.
+func (s *selection) foreseen(old *mailindex.Snapshot, row mailindex.Row, rep *storeReport) bool {
+	pos, ok := old.Find(row.UID)
+	if !ok || row.ModSeq != rep.modseq {
+		return false
+	}
+	was := old.FlagsID(pos)
+	if rep.expect == nil {
+		rep.expect = map[mailindex.FlagsID]string{}
+	}
+	want, ok := rep.expect[was]
+	if !ok {
+		want = flagKey(applyFlags(old.Flags(was).List(), rep.req.Op, rep.req.Flags))
+		rep.expect[was] = want
+	}
+	return want == flagKey(s.view.Flags(row.Flags).List())
+}
+
+// told says what a FETCH response about flags has in it.
+type told struct{ uid, flags, modseq bool }
+
+func (s *selection) writeFlagsOf(c *Conn, pos int, row mailindex.Row, t told) {
+	w := c.enc
+	w.Raw("* ")
+	w.Number(uint32(pos + 1))
+	w.Raw(" FETCH (")
+	space := ""
+	if t.uid {
+		w.Raw("UID ")
+		w.Number(uint32(row.UID))
+		space = " "
+	}
+	if t.flags {
+		w.Raw(space + "FLAGS ")
+		s.writeFlagSet(w, row.UID, row.Flags)
+		space = " "
+	}
+	if t.modseq {
+		w.Raw(space + "MODSEQ (")
+		w.ModSeq(row.ModSeq)
+		w.Raw(")")
+	}
+	w.Raw(")\r\n")
+}
+
+// writeFlagSet writes the flags of a message with \Recent where it has it.
+func (s *selection) writeFlagSet(w *imapwire.Encoder, uid imap.UID, id mailindex.FlagsID) {
+	set := s.view.Flags(id)
+	if s.isRecent(uid) {
+		w.RawBytes(set.WireRecent())
+	} else {
+		w.RawBytes(set.Wire())
+	}
+}
+
+// resolve turns a set of sequence numbers, or in a UID command of UIDs, into
+// positions in the view and UIDs. Sequence numbers that do not exist are an
+// error; UIDs that do not exist are left out (RFC 9051 section 6.4.9).
+func (s *selection) resolve(set imap.NumSet, saved, uid bool) (imap.UIDSet, error) {
+	var uids imap.UIDSet
+	switch {
+	case saved:
+		return s.present(s.saved), nil
+	case uid:
+		return s.present(set.Resolve(uint32(s.view.LastUID()))), nil
+	}
+	n := uint32(s.view.Len())
+	for _, r := range set.ResolveSeq(n).Ranges() {
+		if uint32(r.Stop) > n || r.Start == 0 {
+			return uids, bad("There is no message %d; the mailbox has %d", r.Stop, n)
+		}
+		s.addPositions(&uids, int(r.Start-1), int(r.Stop-1))
+	}
+	if uids.IsEmpty() {
+		return uids, bad("There is no such message; the mailbox is empty")
+	}
+	return uids, nil
+}
+
+// addPositions adds the UIDs at the positions from first to last.
+func (s *selection) addPositions(uids *imap.UIDSet, first, last int) {
+	for p := range s.view.PagesFrom(first) {
+		from, to := max(first-p.First, 0), min(last-p.First+1, p.Len())
+		if to <= 0 {
+			return
+		}
+		for from < to {
+			// Runs of consecutive UIDs are added at once.
+			run := from
+			for run+1 < to && p.UIDs[run+1] == p.UIDs[run]+1 {
+				run++
+			}
+			uids.AddRange(p.UIDs[from], p.UIDs[run])
+			from = run + 1
+		}
+	}
+}
+
+// present returns the part of a set that is in the view.
+func (s *selection) present(set imap.UIDSet) imap.UIDSet {
+	var uids imap.UIDSet
+	for _, r := range set.Ranges() {
+		from, _ := s.view.Find(r.Start)
+		to, found := s.view.Find(r.Stop)
+		if !found {
+			to--
+		}
+		if from <= to {
+			s.addPositions(&uids, from, to)
+		}
+	}
+	return uids
+}
+
+// applyFlags is what STORE makes of a message's flags.
+func applyFlags(have []imap.Flag, op FlagOp, with []imap.Flag) []imap.Flag {
+	switch op {
+	case FlagsReplace:
+		return with
+	case FlagsAdd:
+		return append(slices.Clone(have), with...)
+	}
+	return slices.DeleteFunc(slices.Clone(have), func(f imap.Flag) bool {
+		return slices.ContainsFunc(with, func(g imap.Flag) bool { return imap.EqualFlag(f, g) })
+	})
+}
+
+// flagKey is equal for lists that hold the same flags.
+func flagKey(flags []imap.Flag) string {
+	keys := make([]string, 0, len(flags))
+	for _, f := range flags {
+		if !imap.EqualFlag(f, imap.FlagRecent) {
+			keys = append(keys, f.Fold())
+		}
+	}
+	slices.Sort(keys)
+	key := ""
+	for _, k := range slices.Compact(keys) {
+		key += k + " "
+	}
+	return key
+}

@@ -1,0 +1,114 @@
+package imapserver
+
+import (
+	"context"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapwire"
+)
+
+// storeCommand is STORE and UID STORE (RFC 9051 section 6.4.6).
+func storeCommand() *Command {
+	return &Command{Name: "STORE", Args: `SP sequence-set [SP "(" modifiers ")"] SP ["+" / "-"] "FLAGS" [".SILENT"] SP flags`,
+		States: Selected, UID: true, KeepSeq: true, Parse: parseStore}
+}
+
+func parseStore(c *Call, d *imapwire.Decoder) Run {
+	var req StoreRequest
+	d.SP()
+	set, saved := d.NumSet()
+	d.SP()
+	if d.Peek() == '(' {
+		d.NonEmptyList(func() {
+			word := d.Keyword()
+			if m := c.Conn.srv.reg.storeMods[word]; m != nil {
+				m.Parse(c, d, &req)
+			} else {
+				d.Fail("a modifier of STORE that this server has", word)
+			}
+		})
+		d.SP()
+	}
+	silent := false
+	switch word := d.Keyword(); word {
+	case "FLAGS", "FLAGS.SILENT":
+		req.Op, silent = FlagsReplace, word != "FLAGS"
+	case "+FLAGS", "+FLAGS.SILENT":
+		req.Op, silent = FlagsAdd, word != "+FLAGS"
+	case "-FLAGS", "-FLAGS.SILENT":
+		req.Op, silent = FlagsRemove, word != "-FLAGS"
+	default:
+		d.Fail("FLAGS, +FLAGS or -FLAGS, perhaps with .SILENT", word)
+	}
+	d.SP()
+	req.Flags = d.Flags()
+	return func(ctx context.Context) error {
+		sel := c.Conn.sel
+		if sel.readOnly {
+			return errReadOnly
+		}
+		var err error
+		if req.UIDs, err = sel.resolve(set, saved, c.UID); err != nil {
+			return err
+		}
+		return c.store(ctx, &req, silent)
+	}
+}
+
+func (c *Call) store(ctx context.Context, req *StoreRequest, silent bool) error {
+	if req.UIDs.IsEmpty() {
+		return nil
+	}
+	if imapHasRecent(req.Flags) {
+		return bad("\\Recent cannot be stored")
+	}
+	res, err := c.Conn.sel.box.Store(ctx, req)
+	if err != nil {
+		return err
+	}
+	// What could not be stored is not reported as if it had been.
+	req.UIDs = req.UIDs.Subtract(res.Modified).Subtract(res.Missing)
+	c.stored = &storeReport{req: req, modseq: res.ModSeq, silent: silent, uid: c.UID}
+	switch {
+	case !res.Modified.IsEmpty():
+		return c.notModified(req, res, silent)
+	case !res.Missing.IsEmpty() && !c.UID && !silent:
+		// RFC 2180 section 4.2.2: the messages that exist have been changed.
+		return &imap.Error{Kind: imap.ExpungeIssued, Text: "Some of the messages have been expunged"}
+	}
+	return nil
+}
+
+// notModified answers a conditional STORE that left messages out (RFC 7162
+// section 3.1.3). The reply is OK all the same, unless a message is gone.
+func (c *Call) notModified(req *StoreRequest, res *StoreResult, silent bool) error {
+	code := "MODIFIED " + c.Conn.sel.number(res.Modified, c.UID)
+	if !res.Missing.IsEmpty() && !c.UID && !silent {
+		return imap.No(code, "Some of the messages have been changed or expunged meanwhile")
+	}
+	c.OK(code, "Some of the messages have been changed meanwhile")
+	return nil
+}
+
+// number writes UIDs as this session numbers them.
+func (s *selection) number(uids imap.UIDSet, uid bool) string {
+	if uid {
+		return uids.String()
+	}
+	var set imap.SeqSet
+	for u := range uids.All() {
+		if pos, ok := s.view.Find(u); ok {
+			set.Add(imap.SeqNum(pos + 1))
+		}
+	}
+	return set.String()
+}
+
+func imapHasRecent(flags []imap.Flag) bool {
+	for _, f := range flags {
+		if imap.EqualFlag(f, imap.FlagRecent) {
+			return true
+		}
+	}
+	return false
+}
