@@ -1,0 +1,206 @@
+// Package datadir opens the folder that holds a store: it makes sure that one
+// process has it, says which one does otherwise, and refuses a folder that a
+// newer release has written. What is in the folder is not its business.
+//
+// Start with [Open].
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+)
+
+// Version is the format of the folder that this release writes: the layout of
+// files and the meaning of keys, blobs and journals in them.
+const Version = 1
+
+// Names of the files that belong to this package. LOCK is empty; OWNER names
+// the process that holds the lock, or the last one that did; FORMAT is the
+// first record of the store and says its version.
+const (
+	lockName   = "LOCK"
+	ownerName  = "OWNER"
+	formatName = "FORMAT"
+)
+
+const category vfs.DiskWriteCategory = "rookery-datadir"
+
+// A Dir is a folder that this process holds. Its methods are safe for
+// concurrent use; Close is called once.
+type Dir struct {
+	fs      vfs.FS
+	path    string
+	version int
+	lock    io.Closer
+}
+
+// An InUseError says that another process has the folder. It is found inside
+// the *imap.Error of kind InUse that Open returns.
+type InUseError struct {
+	Path string
+	PID  int // 0 when it is not known
+}
+
+func (e *InUseError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("the data folder %s is in use by another process: stop it, or use another folder", e.Path)
+	}
+	return fmt.Sprintf("the data folder %s is in use by process %d: stop it, or use another folder", e.Path, e.PID)
+}
+
+// Open takes hold of the folder, which it makes (for its owner only) when it is
+// not there. fs nil is the machine's file system. Errors are *imap.Error: kind
+// InUse with an [InUseError], kind ContactAdmin for a folder of a newer release
+// or of another program, kind NoPermission or Unavailable.
+func Open(fs vfs.FS, path string) (*Dir, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	d := &Dir{fs: fs, path: path}
+	if err := fs.MkdirAll(path, 0o700); err != nil {
+		return nil, wrap(path, err)
+	}
+	lock, err := fs.Lock(d.Join(lockName))
+	if err != nil {
+		return nil, d.lockError(err)
+	}
+	d.lock = lock
+	if err := d.writeOwner(); err != nil {
+		return nil, errors.Join(wrap(path, err), lock.Close())
+	}
+	if err := d.checkFormat(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+// Join returns the path of a file or folder in the folder.
+func (d *Dir) Join(elem ...string) string {
+	return d.fs.PathJoin(append([]string{d.path}, elem...)...)
+}
+
+// FS is the file system that the folder is on.
+func (d *Dir) FS() vfs.FS { return d.fs }
+
+// Format is the version that the store has: Version, or less. Who upgrades an
+// older store calls SetFormat at the end.
+func (d *Dir) Format() int { return d.version }
+
+// SetFormat notes, durably, that the store has the given version now.
+func (d *Dir) SetFormat(version int) error {
+	err := d.replace(formatName, fmt.Sprintf("rookery store\nformat %d\n", version))
+	if err != nil {
+		return wrap(d.path, err)
+	}
+	d.version = version
+	return nil
+}
+
+// Close lets go of the folder.
+func (d *Dir) Close() error { return d.lock.Close() }
+
+// lockError tells a lock that is held from one that cannot be tried.
+func (d *Dir) lockError(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return wrap(d.path, err)
+	}
+	inUse := &InUseError{Path: d.path}
+	if owner, err := d.read(ownerName); err == nil {
+		inUse.PID, _ = strconv.Atoi(strings.TrimSpace(owner))
+	}
+	return imap.E("data folder open", imap.InUse, inUse)
+}
+
+// writeOwner need not be durable: it is of use only while this process lives.
+func (d *Dir) writeOwner() error {
+	f, err := d.fs.Create(d.Join(ownerName), category)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	return errors.Join(err, f.Close())
+}
+
+// checkFormat reads the version, or writes it into a folder that is new.
+func (d *Dir) checkFormat() error {
+	const op = "data folder open"
+	text, err := d.read(formatName)
+	if errors.Is(err, os.ErrNotExist) {
+		names, err := d.fs.List(d.path)
+		if err != nil {
+			return wrap(d.path, err)
+		}
+		ours := []string{lockName, ownerName, formatName + ".new"}
+		if i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(ours, n) }); i >= 0 {
+			return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has files in it (%s) but no %s: it is not a rookery store; name an empty folder", d.path, names[i], formatName))
+		}
+		return d.SetFormat(Version)
+	}
+	if err != nil {
+		return wrap(d.path, err)
+	}
+	if _, err := fmt.Sscanf(text, "rookery store\nformat %d\n", &d.version); err != nil || d.version < 1 {
+		return imap.E(op, imap.Corruption, fmt.Errorf("%s says %q, not a version: restore it from a backup", d.Join(formatName), text))
+	}
+	if d.version > Version {
+		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, this release knows formats up to %d: use the release that wrote it, or a newer one", d.path, d.version, Version))
+	}
+	return nil
+}
+
+func (d *Dir) read(name string) (string, error) {
+	f, err := d.fs.Open(d.Join(name))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	p, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	return string(p), err
+}
+
+// replace writes a file whole, durably, or not at all.
+func (d *Dir) replace(name, text string) error {
+	tmp := d.Join(name + ".new")
+	f, err := d.fs.Create(tmp, category)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write([]byte(text)); err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := d.fs.Rename(tmp, d.Join(name)); err != nil {
+		return err
+	}
+	for _, path := range []string{d.path, d.fs.PathDir(d.path)} { // the folder may be new, too
+		dir, err := d.fs.OpenDir(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func wrap(path string, err error) error {
+	kind := imap.Unavailable
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		kind = imap.NoPermission
+	}
+	return imap.E("data folder open", kind, fmt.Errorf("%s: %w", path, err))
+}

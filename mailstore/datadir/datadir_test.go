@@ -1,0 +1,120 @@
+package datadir_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/crashfs"
+	"github.com/rookery-mail/rookery/mailstore/datadir"
+)
+
+// TestMain lets the test run itself as the other process.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("DATADIR_TEST_OPEN"); path != "" {
+		d, err := datadir.Open(nil, path)
+		if err != nil {
+			os.Stdout.WriteString(err.Error())
+			os.Exit(3)
+		}
+		d.Close()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func openElsewhere(t *testing.T, path string) (output string, ok bool) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "DATADIR_TEST_OPEN="+path)
+	out, err := cmd.Output()
+	return string(out), err == nil
+}
+
+func TestOneProcessHoldsTheFolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := datadir.Open(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = datadir.Open(nil, path)
+	var inUse *datadir.InUseError
+	if !errors.Is(err, imap.InUse) || !errors.As(err, &inUse) || inUse.PID != os.Getpid() {
+		t.Errorf("a second Open here gave %v", err)
+	}
+	out, ok := openElsewhere(t, path)
+	if want := "in use by process " + strconv.Itoa(os.Getpid()); ok || !strings.Contains(out, want) {
+		t.Errorf("another process was told %q, want something with %q", out, want)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := openElsewhere(t, path); !ok {
+		t.Errorf("after Close another process was told %q", out)
+	}
+}
+
+func TestFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := datadir.Open(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Format() != datadir.Version {
+		t.Errorf("a new folder has format %d", d.Format())
+	}
+	d.Close()
+	for text, kind := range map[string]imap.Kind{
+		"rookery store\nformat 999\n": imap.ContactAdmin,
+		"rookery store\nformat x\n":   imap.Corruption,
+		"":                            imap.Corruption,
+	} {
+		if err := os.WriteFile(filepath.Join(path, "FORMAT"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := datadir.Open(nil, path); !errors.Is(err, kind) {
+			t.Errorf("format file %q gave %v, want kind %v", text, err, kind)
+		}
+	}
+}
+
+func TestRefusesForeignFolder(t *testing.T) {
+	path := t.TempDir()
+	if err := os.WriteFile(filepath.Join(path, "letter.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := datadir.Open(nil, path); !errors.Is(err, imap.ContactAdmin) {
+		t.Errorf("a folder with other files gave %v", err)
+	}
+}
+
+func TestCutAtEveryOperation(t *testing.T) {
+	crashfs.EveryCut(t, 1, func() crashfs.Scenario {
+		opened := false
+		return crashfs.Scenario{
+			Run: func(t *testing.T, fs *crashfs.FS) {
+				d, err := datadir.Open(fs, "data")
+				if err != nil {
+					t.Fatal(err)
+				}
+				opened = fs.Alive()
+				d.Close()
+			},
+			Check: func(t *testing.T, fs *crashfs.FS) {
+				if _, err := fs.Stat("data/FORMAT"); opened && err != nil {
+					t.Errorf("the folder was opened, but its format is lost: %v", err)
+				}
+				d, err := datadir.Open(fs, "data")
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Close()
+			},
+		}
+	})
+}
