@@ -52,6 +52,7 @@ type item struct {
 	version string
 	given   imap.UID    // Message.UID
 	flags   []imap.Flag // as the model listed them last; guarded by turn
+	listed  bool        // flags are known; guarded by turn
 	seen    int64       // the look that listed it last; guarded by turn
 
 	ids objectIDs // guarded by mu

@@ -81,7 +81,7 @@ func (bx *box) compare(ctx context.Context, look int64, p *plan) error {
 		default:
 			same++
 			it.seen = look
-			if bx.modelKeepsFlags() && !slices.Equal(it.flags, m.Flags) {
+			if bx.modelKeepsFlags() && (!it.listed || !slices.Equal(it.flags, m.Flags)) {
 				p.flags = append(p.flags, flagChange{item: it, flags: slices.Clone(m.Flags)})
 			}
 		}
@@ -208,7 +208,7 @@ func (bx *box) edit(p *plan) (c change, err error) {
 		if date.IsZero() {
 			date = now
 		}
-		it := &item{uid: uid, key: m.Key, version: m.Version, given: m.UID, flags: slices.Clone(m.Flags), ids: p.ids[m.Key]}
+		it := &item{uid: uid, key: m.Key, version: m.Version, given: m.UID, flags: slices.Clone(m.Flags), listed: true, ids: p.ids[m.Key]}
 		c.added = append(c.added, it)
 		ed.Append(mailindex.Row{
 			UID: uid, Flags: ed.Intern(cleanFlags(flags)), ModSeq: modseq,
@@ -276,7 +276,7 @@ func (bx *box) publish(p *plan, c change) {
 	bx.mu.Lock()
 	for _, f := range p.flags {
 		if !f.own {
-			f.item.flags = f.flags
+			f.item.flags, f.item.listed = f.flags, true
 		}
 	}
 	for _, it := range p.gone {
