@@ -147,6 +147,12 @@ func (e *Editor) SetFlags(i int, flags FlagsID, modseq imap.ModSeq) {
 	e.sum.add(after, size, 1)
 }
 
+// FlagsID returns the flags that the row at position i has by now.
+func (e *Editor) FlagsID(i int) FlagsID {
+	k, off := e.locate(i)
+	return e.pages[k].marks.flags[off]
+}
+
 // Remove takes away the row at position i. Doing so twice does no harm.
 func (e *Editor) Remove(i int) {
 	k, off := e.locate(i)

@@ -1,0 +1,421 @@
+package mailstore
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// Account is the mail of one user. All methods are safe for concurrent use,
+// and values may be copied.
+type Account struct{ *account }
+
+// account is the one value of an account in this process.
+type account struct {
+	store *Store
+	num   driver.Account
+	user  string
+
+	// The queue of changes; see commit.go.
+	queueMu    sync.Mutex
+	idle       *sync.Cond // signals committing false
+	queue      []*op
+	committing bool
+	closed     bool
+	stopWatch  func()
+
+	// working and storing belong to the committer.
+	working working
+	storing []*storing // large STOREs that are not on disk as a whole yet
+
+	tree atomic.Pointer[tree] // published
+
+	mu      sync.Mutex // guards what follows; held for moments only
+	boxes   map[boxNum]*box
+	reaping bool
+	named   map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
+}
+
+// box is a mailbox in memory, shared by all who have it open.
+type box struct {
+	num   boxNum
+	state atomic.Pointer[boxState] // published; nil when the mailbox is gone
+
+	// Under account.mu:
+	handles  map[*Mailbox]struct{}
+	watchers map[*watcher]struct{}
+	graves   []imap.ModSeq // of expunges whose messages are still kept
+	lastUse  uint64
+	indexed  int64 // bytes of the index, 0 where it is not loaded
+}
+
+type watcher struct{ wake func() }
+
+// boxState is one state of a mailbox. It is immutable.
+type boxState struct {
+	c    counters
+	kw   *keywords
+	snap *mailindex.Snapshot // nil where the rows are not in memory
+}
+
+// load returns the account in memory, reading it where it is not there yet.
+func (s *Store) load(ctx context.Context, num driver.Account, user string) (*account, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, imap.Closed
+	}
+	a := s.accounts[num]
+	if a == nil {
+		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box)}
+		a.idle = sync.NewCond(&a.queueMu)
+		s.accounts[num] = a
+	}
+	s.mu.Unlock()
+	if a.tree.Load() != nil {
+		return a, nil
+	}
+	// Reading happens in the committer, so that it happens once and not beside
+	// a change.
+	err := a.submit(ctx, &op{alone: func() error {
+		if a.tree.Load() != nil {
+			return nil
+		}
+		if err := a.reload(); err != nil {
+			return err
+		}
+		if a.stopWatch == nil {
+			stop := s.kv.Watch(num, a.refresh)
+			a.queueMu.Lock()
+			a.stopWatch = stop
+			a.queueMu.Unlock()
+		}
+		return a.begin()
+	}})
+	if err != nil {
+		return nil, err
+	}
+	a.reap()
+	return a, nil
+}
+
+// begin makes a new account usable and finishes what a crash interrupted.
+func (a *account) begin() error {
+	if err := a.dropUnfinished(); err != nil {
+		return err
+	}
+	if a.working.tree.byName[imap.Inbox] == nil {
+		o := &op{run: func(t *opTx) error {
+			_, err := t.createBox(imap.Inbox, nil)
+			return err
+		}}
+		if err := a.transact([]*op{o}, true); err != nil {
+			return err
+		}
+		return o.err
+	}
+	return nil
+}
+
+// refresh looks whether another process has changed the account.
+func (a *account) refresh() {
+	a.post(&op{alone: func() error {
+		err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) error { return a.checkGeneration(r) })
+		if errors.Is(err, errStale) {
+			return a.reload()
+		}
+		return err
+	}})
+}
+
+// reload reads the account's state and publishes it. Only the committer calls
+// it.
+func (a *account) reload() error {
+	a.mu.Lock()
+	loaded := make(map[boxNum]bool)
+	for num, b := range a.boxes {
+		if st := b.state.Load(); st != nil && st.snap != nil && len(b.handles) > 0 {
+			loaded[num] = true
+		}
+	}
+	a.mu.Unlock()
+	var w working
+	var storing []*storing
+	graves := make(map[boxNum][]imap.ModSeq)
+	err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) (err error) {
+		w = working{boxes: make(map[boxNum]*boxState)}
+		if data, ok, err := r.Get([]byte{keyAccount}); err != nil {
+			return err
+		} else if ok {
+			if w.rec, err = decodeAccount(data); err != nil {
+				return err
+			}
+		}
+		if w.tree, err = readTree(r); err != nil {
+			return err
+		}
+		if err = readStates(r, w.tree, w.boxes); err != nil {
+			return err
+		}
+		if storing, err = readStoring(r); err != nil {
+			return err
+		}
+		clear(graves)
+		return scanPrefix(r, []byte{keyGrave}, func(key, _ []byte) error {
+			num := boxOfKey(key)
+			graves[num] = append(graves[num], imap.ModSeq(numOfKey(key)))
+			return nil
+		})
+	})
+	if err != nil {
+		return imap.E("mailstore: read account", imap.Other, err)
+	}
+	a.working, a.storing = w, storing
+	// Rows of a mailbox that a large STORE has not reached yet are completed
+	// before anyone reads them.
+	if err := a.resume(); err != nil {
+		return err
+	}
+	for num := range loaded {
+		if err := a.loadIndex(num); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	for num, list := range graves {
+		a.box(num).graves = list
+	}
+	a.mu.Unlock()
+	a.publishAll()
+	return nil
+}
+
+// scanPrefix calls fn for all keys that begin with prefix.
+func scanPrefix(r driver.Reader, prefix []byte, fn func(key, value []byte) error) error {
+	return scanRange(r, prefix, prefixEnd(prefix), fn)
+}
+
+func scanRange(r driver.Reader, from, to []byte, fn func(key, value []byte) error) error {
+	var inner error
+	err := r.Scan(from, to, func(key, value []byte) bool {
+		inner = fn(key, value)
+		return inner == nil
+	})
+	if inner != nil {
+		return inner
+	}
+	return err
+}
+
+func readStates(r driver.Reader, t *tree, boxes map[boxNum]*boxState) error {
+	kws := make(map[boxNum]*keywords)
+	err := scanPrefix(r, []byte{keyKeywords}, func(key, value []byte) (err error) {
+		kws[boxOfKey(key)], err = decodeKeywords(value)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return scanPrefix(r, []byte{keyCounters}, func(key, value []byte) error {
+		num := boxOfKey(key)
+		c, err := decodeCounters(value)
+		if err != nil {
+			return err
+		}
+		kw := kws[num]
+		if kw == nil {
+			kw = newKeywords(nil)
+		}
+		boxes[num] = &boxState{c: c, kw: kw}
+		return nil
+	})
+}
+
+// boxOfKey returns the mailbox of a key that begins with a kind and a mailbox.
+func boxOfKey(key []byte) boxNum { return boxNum(binary.BigEndian.Uint32(key[1:])) }
+
+// box returns the shared value of a mailbox. a.mu is held.
+func (a *account) box(num boxNum) *box {
+	b := a.boxes[num]
+	if b == nil {
+		b = &box{num: num, handles: make(map[*Mailbox]struct{}), watchers: make(map[*watcher]struct{})}
+		a.boxes[num] = b
+	}
+	return b
+}
+
+// publish shows new states to all readers, and wakes those who wait for news.
+func (a *account) publish(states changed) {
+	var wake []func()
+	a.mu.Lock()
+	a.tree.Store(a.working.tree)
+	for num, st := range states {
+		b := a.box(num)
+		old := b.state.Load()
+		if old == st {
+			continue
+		}
+		b.state.Store(st)
+		indexed := int64(0)
+		if st != nil && st.snap != nil {
+			indexed = st.snap.Memory()
+		}
+		a.store.indexed.Add(indexed - b.indexed)
+		b.indexed = indexed
+		for w := range b.watchers {
+			wake = append(wake, w.wake)
+		}
+	}
+	a.mu.Unlock()
+	for _, fn := range wake {
+		fn()
+	}
+}
+
+// publishAll shows the whole working state.
+func (a *account) publishAll() {
+	states := make(changed)
+	a.mu.Lock()
+	for num := range a.boxes {
+		states[num] = nil
+	}
+	a.mu.Unlock()
+	maps.Copy(states, a.working.boxes)
+	a.publish(states)
+}
+
+// loadIndex reads the rows of a mailbox into a.working. Only the committer
+// calls it.
+func (a *account) loadIndex(num boxNum) error {
+	st := a.working.boxes[num]
+	if st == nil || st.snap != nil {
+		return nil
+	}
+	n := a.working.tree.byNum[num]
+	var snap *mailindex.Snapshot
+	err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) (err error) {
+		snap, err = readRows(r, num, n.uidValidity, st)
+		return err
+	})
+	if err != nil {
+		return imap.E("mailstore: read the index of "+n.name, imap.Other, err)
+	}
+	a.working.boxes[num] = &boxState{c: st.c, kw: st.kw, snap: snap}
+	return nil
+}
+
+// readRows builds the snapshot of a mailbox from its rows.
+func readRows(r driver.Reader, num boxNum, validity imap.UIDValidity, st *boxState) (*mailindex.Snapshot, error) {
+	gone, err := buried(r, num)
+	if err != nil {
+		return nil, err
+	}
+	e := mailindex.New(st.c.meta(validity), st.kw.names).Edit()
+	flagIDs := make(map[string]mailindex.FlagsID)
+	from, to := rowRange(num, 1, st.c.uidNext-1)
+	err = scanRange(r, from, to, func(key, value []byte) error {
+		uid := uidOfRowKey(key)
+		if gone.Contains(uid) {
+			return nil
+		}
+		row, flags, err := decodeRow(uid, value)
+		if err != nil {
+			return err
+		}
+		id, ok := flagIDs[string(flags)]
+		if !ok {
+			list, err := st.kw.decodeFlags(flags)
+			if err != nil {
+				return err
+			}
+			id = e.Intern(list)
+			flagIDs[string(flags)] = id
+		}
+		row.Flags = id
+		e.Append(row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	*e.Meta() = st.c.meta(validity)
+	return e.Commit(), nil
+}
+
+// buried returns the UIDs whose rows are on disk but not in the mailbox.
+func buried(r driver.Reader, num boxNum) (imap.UIDSet, error) {
+	var sets []imap.UIDSet
+	err := scanPrefix(r, boxKey(keyGrave, num), func(_, value []byte) error {
+		set, _, err := mailindex.ReadUIDSet(value)
+		sets = append(sets, set)
+		return err
+	})
+	return mailindex.UnionAll(sets), err
+}
+
+func (c *counters) meta(validity imap.UIDValidity) mailindex.Meta {
+	return mailindex.Meta{UIDValidity: validity, UIDNext: c.uidNext, HighestModSeq: c.highest, FirstRecent: c.firstRecent}
+}
+
+// evict drops the indexes of mailboxes that nobody has open, the longest
+// unused first, until all indexes fit the budget.
+func (s *Store) evict() {
+	if s.indexed.Load() <= s.opts.IndexMemory {
+		return
+	}
+	type idle struct {
+		a   *account
+		b   *box
+		use uint64
+	}
+	var list []idle
+	s.mu.Lock()
+	accounts := slices.Collect(maps.Values(s.accounts))
+	s.mu.Unlock()
+	for _, a := range accounts {
+		a.mu.Lock()
+		for _, b := range a.boxes {
+			if b.indexed > 0 && len(b.handles) == 0 {
+				list = append(list, idle{a, b, b.lastUse})
+			}
+		}
+		a.mu.Unlock()
+	}
+	slices.SortFunc(list, func(x, y idle) int { return cmp.Compare(x.use, y.use) })
+	excess := s.indexed.Load() - s.opts.IndexMemory
+	for _, i := range list {
+		if excess <= 0 {
+			return
+		}
+		i.a.mu.Lock()
+		excess -= i.b.indexed
+		i.a.mu.Unlock()
+		i.a.forget(i.b)
+	}
+}
+
+// forget drops the index of a mailbox if nobody has opened it meanwhile.
+func (a *account) forget(b *box) {
+	a.post(&op{alone: func() error {
+		st := a.working.boxes[b.num]
+		a.mu.Lock()
+		inUse := len(b.handles) > 0
+		a.mu.Unlock()
+		if inUse || st == nil || st.snap == nil {
+			return nil
+		}
+		st = &boxState{c: st.c, kw: st.kw}
+		a.working.boxes[b.num] = st
+		a.publish(changed{b.num: st})
+		return nil
+	}})
+}

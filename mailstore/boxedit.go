@@ -1,0 +1,203 @@
+package mailstore
+
+import (
+	"fmt"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+)
+
+// boxEdit changes one mailbox within an op: its rows on disk, its counters,
+// and its index where that is in memory.
+type boxEdit struct {
+	t      *opTx
+	num    boxNum
+	node   *node
+	c      counters
+	kw     *keywords
+	base   *mailindex.Snapshot // nil where the rows are not in memory
+	ed     *mailindex.Editor   // where base is nil it only interns flags
+	modseq imap.ModSeq         // of whatever this op changes here
+	codes  map[mailindex.FlagsID][]byte
+	oldKW  *keywords
+
+	lastSet *mailindex.FlagSet // what intern was last asked for
+	lastID  mailindex.FlagsID
+}
+
+// edit begins a change of a mailbox. With rows set its index is read first
+// where it is not in memory.
+func (t *opTx) edit(num boxNum, rows bool) (*boxEdit, error) {
+	st, n := t.state(num), t.tree.byNum[num]
+	if st == nil || n == nil {
+		return nil, imap.NotFound
+	}
+	if rows && st.snap == nil {
+		snap, err := readRows(t.b.tx, num, n.uidValidity, st)
+		if err != nil {
+			return nil, err
+		}
+		st = &boxState{c: st.c, kw: st.kw, snap: snap}
+		t.changed[num] = st
+	}
+	e := &boxEdit{
+		t: t, num: num, node: n, c: st.c, kw: st.kw, oldKW: st.kw, base: st.snap,
+		modseq: st.c.highest + 1, codes: make(map[mailindex.FlagsID][]byte),
+	}
+	if e.base != nil {
+		e.ed = e.base.Edit()
+	} else {
+		e.ed = mailindex.New(st.c.meta(n.uidValidity), st.kw.names).Edit()
+	}
+	return e, nil
+}
+
+// selectable returns the number of a mailbox that can hold messages.
+func (t *opTx) selectable(name string) (boxNum, error) {
+	n := t.tree.byName[name]
+	if n == nil {
+		return 0, imap.NotFound
+	}
+	if n.noSelect {
+		return 0, &imap.Error{Kind: imap.NotFound, Text: "the mailbox is only a parent and cannot hold messages"}
+	}
+	return n.num, nil
+}
+
+// code returns flags as they stand in a row.
+func (e *boxEdit) code(id mailindex.FlagsID) ([]byte, error) {
+	if code, ok := e.codes[id]; ok {
+		return code, nil
+	}
+	set := e.ed.Flags(id)
+	if kw := e.kw.with(set); kw != e.kw {
+		if err := e.t.checkKeywords(kw); err != nil {
+			return nil, err
+		}
+		e.kw = kw
+	}
+	code := e.kw.appendFlags(nil, set)
+	e.codes[id] = code
+	return code, nil
+}
+
+// putRow writes a row to disk.
+func (e *boxEdit) putRow(r *mailindex.Row) error {
+	code, err := e.code(r.Flags)
+	if err != nil {
+		return err
+	}
+	// One allocation for key and value.
+	buf := rowKey(make([]byte, 0, 48+len(code)), e.num, r.UID)
+	n := len(buf)
+	buf = appendRow(buf, r, code)
+	e.t.set(buf[:n:n], buf[n:])
+	return nil
+}
+
+// nextUID gives out a UID.
+func (e *boxEdit) nextUID() (imap.UID, error) {
+	uid := e.c.uidNext
+	if uid == 1<<32-1 {
+		return 0, errNoUIDs()
+	}
+	e.c.uidNext++
+	return uid, nil
+}
+
+func errNoUIDs() error {
+	return &imap.Error{Kind: imap.Limit, Text: "the mailbox has no UIDs left: move its messages to a new one"}
+}
+
+func (t *opTx) checkKeywords(k *keywords) error {
+	if limit := t.a.store.opts.MaxKeywords; len(k.names) > limit {
+		return &imap.Error{Kind: imap.Limit, Text: fmt.Sprintf("a mailbox has up to %d keywords", limit)}
+	}
+	return nil
+}
+
+// show adds a row, which is on disk already, to counters and index.
+func (e *boxEdit) show(r *mailindex.Row) {
+	e.c.count(r.UID, e.ed.Flags(r.Flags).Bits(), r.Size, 1)
+	if e.base != nil {
+		e.ed.Append(*r)
+	}
+}
+
+// setFlags changes the flags of the row at position i of base, in memory and
+// in the counters only.
+func (e *boxEdit) setFlags(i int, r *mailindex.Row, id mailindex.FlagsID) {
+	e.c.count(r.UID, e.ed.Flags(r.Flags).Bits(), r.Size, -1)
+	e.c.count(r.UID, e.ed.Flags(id).Bits(), r.Size, 1)
+	e.ed.SetFlags(i, id, e.modseq)
+}
+
+// expunge removes the rows at positions of base: they leave the counters and
+// the index, and go to a grave that keeps their messages readable.
+func (e *boxEdit) expunge(positions []int) error {
+	if len(positions) == 0 {
+		return nil
+	}
+	var uids imap.UIDSet
+	for _, i := range positions {
+		r := e.base.Row(i)
+		uids.Add(r.UID)
+		e.c.count(r.UID, e.ed.Flags(r.Flags).Bits(), r.Size, -1)
+		e.ed.Remove(i)
+	}
+	e.t.dig(e.num, e.modseq, uids)
+	e.t.set(modseqKey(keyHistory, e.num, e.modseq), mailindex.AppendUIDSet(nil, uids))
+	e.c.historyRanges += uint64(len(uids.Ranges()))
+	return e.trimHistory()
+}
+
+// trimHistory forgets the oldest expunges where there are too many.
+func (e *boxEdit) trimHistory() error {
+	limit := uint64(e.t.a.store.opts.HistoryRanges)
+	if e.c.historyRanges <= limit {
+		return nil
+	}
+	return scanPrefix(e.t.b.tx, boxKey(keyHistory, e.num), func(key, value []byte) error {
+		if e.c.historyRanges <= limit*3/4 {
+			return nil
+		}
+		set, _, err := mailindex.ReadUIDSet(value)
+		if err != nil {
+			return err
+		}
+		e.c.historyRanges -= min(e.c.historyRanges, uint64(len(set.Ranges())))
+		e.c.floor = imap.ModSeq(numOfKey(key))
+		e.t.delete(append([]byte(nil), key...))
+		return nil
+	})
+}
+
+// touch says that something has changed, and gives it the mod-sequence.
+func (e *boxEdit) touch() { e.c.highest = e.modseq }
+
+// done ends the change: counters and keywords are written, the new state is
+// what later ops see.
+func (e *boxEdit) done() {
+	if e.kw != e.oldKW {
+		e.t.set(boxKey(keyKeywords, e.num), e.kw.encode())
+	}
+	st := &boxState{c: e.c, kw: e.kw}
+	if e.base != nil {
+		*e.ed.Meta() = e.c.meta(e.node.uidValidity)
+		st.snap = e.ed.Commit()
+	}
+	e.t.setCounters(e.num, st)
+}
+
+// grave names expunged rows whose messages are still kept.
+type grave struct {
+	box    boxNum
+	modseq imap.ModSeq
+}
+
+// dig records that the rows of uids are no longer in a mailbox. The reaper
+// takes them away when nobody can read them any more.
+func (t *opTx) dig(box boxNum, modseq imap.ModSeq, uids imap.UIDSet) {
+	t.set(modseqKey(keyGrave, box, modseq), mailindex.AppendUIDSet(nil, uids))
+	t.graves = append(t.graves, grave{box, modseq})
+}

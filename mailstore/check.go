@@ -1,0 +1,305 @@
+package mailstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// Defect is something that a check has found wrong.
+type Defect struct {
+	Account string
+	Mailbox string // "" where it is not about one
+	UID     imap.UID
+	Text    string
+}
+
+// String returns the defect as one line.
+func (d Defect) String() string {
+	s := d.Account
+	if d.Mailbox != "" {
+		s += " " + d.Mailbox
+	}
+	if d.UID != 0 {
+		s += " UID " + d.UID.String()
+	}
+	return s + ": " + d.Text
+}
+
+// Check verifies the cross-references of all accounts: rows, counters, graves,
+// messages, reference counts, blobs. It reads a consistent view of each
+// account and may run beside anything. It does not read the messages
+// themselves.
+func (s *Store) Check(ctx context.Context) ([]Defect, error) {
+	list, err := s.Accounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var defects []Defect
+	for _, info := range list {
+		c := &checker{store: s, num: driver.Account(info.Number), user: info.Name}
+		if err := c.run(ctx); err != nil {
+			return nil, imap.E("mailstore: check account "+info.Name, imap.Other, err)
+		}
+		defects = append(defects, c.defects...)
+	}
+	return defects, nil
+}
+
+type checker struct {
+	store   *Store
+	num     driver.Account
+	user    string
+	defects []Defect
+
+	rec      accountRec
+	tree     *tree
+	holders  map[uint64]uint64     // rows on disk by message
+	messages map[uint64]messageRec // records
+	pending  map[uint64]bool
+}
+
+func (c *checker) found(n *node, uid imap.UID, format string, args ...any) {
+	d := Defect{Account: c.user, UID: uid, Text: fmt.Sprintf(format, args...)}
+	if n != nil {
+		d.Mailbox = n.name
+	}
+	c.defects = append(c.defects, d)
+}
+
+func (c *checker) run(ctx context.Context) error {
+	err := c.store.kv.View(ctx, c.num, func(r driver.Reader) error {
+		c.defects = nil
+		c.holders, c.messages, c.pending = make(map[uint64]uint64), make(map[uint64]messageRec), make(map[uint64]bool)
+		data, ok, err := r.Get([]byte{keyAccount})
+		if err != nil || !ok {
+			return err // an account that nobody has used yet
+		}
+		if c.rec, err = decodeAccount(data); err != nil {
+			return err
+		}
+		if c.tree, err = readTree(r); err != nil {
+			return err
+		}
+		for _, step := range []func(driver.Reader) error{c.boxes, c.rows, c.records} {
+			if err := step(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.blobs(ctx)
+}
+
+// boxes checks each mailbox: its index as it would be loaded, and its counters.
+func (c *checker) boxes(r driver.Reader) error {
+	states := make(map[boxNum]*boxState)
+	if err := readStates(r, c.tree, states); err != nil {
+		return err
+	}
+	validities := make(map[imap.UIDValidity]string)
+	for num, n := range c.tree.byNum {
+		if uint64(num) > c.rec.nextBox {
+			c.found(n, 0, "has the number %d, which has not been given out", num)
+		}
+		if n.noSelect {
+			continue
+		}
+		if other, ok := validities[n.uidValidity]; ok {
+			c.found(n, 0, "has the same UIDVALIDITY as %s", other)
+		}
+		validities[n.uidValidity] = n.name
+		if uint64(n.uidValidity) > c.rec.uidValidity {
+			c.found(n, 0, "has a UIDVALIDITY that has not been given out")
+		}
+		st := states[num]
+		if st == nil {
+			c.found(n, 0, "has no counters")
+			continue
+		}
+		if storing, err := pendingStore(r, num); err != nil {
+			return err
+		} else if storing {
+			continue // its rows are completed when the account is opened
+		}
+		snap, err := readRows(r, num, n.uidValidity, st)
+		if err != nil {
+			c.found(n, 0, "cannot be read: %v", err)
+			continue
+		}
+		c.counters(n, &st.c, snap)
+	}
+	for num := range states {
+		if c.tree.byNum[num] == nil {
+			c.found(nil, 0, "counters of mailbox %d, which does not exist", num)
+		}
+	}
+	return nil
+}
+
+// pendingStore reports whether a large STORE is not on disk as a whole yet.
+func pendingStore(r driver.Reader, num boxNum) (pending bool, err error) {
+	err = scanPrefix(r, boxKey(keyStoring, num), func(_, _ []byte) error {
+		pending = true
+		return nil
+	})
+	return pending, err
+}
+
+func (c *checker) counters(n *node, want *counters, snap *mailindex.Snapshot) {
+	got := counters{
+		uidNext: want.uidNext, highest: want.highest, firstRecent: want.firstRecent, recent: uint64(snap.Recent()),
+		floor: want.floor, historyRanges: want.historyRanges, messages: uint64(snap.Len()), unseen: uint64(snap.Unseen()),
+		deleted: uint64(snap.Deleted()), size: snap.Size(), delSize: snap.DeletedSize(),
+	}
+	if got != *want {
+		c.found(n, 0, "counters are %+v, the rows make %+v", *want, got)
+	}
+	for _, row := range snap.Rows() {
+		if row.ModSeq > want.highest || row.ModSeq == 0 {
+			c.found(n, row.UID, "mod-sequence %d is beyond the mailbox's %d", row.ModSeq, want.highest)
+		}
+	}
+}
+
+// rows counts who holds each message. Rows of mailboxes that are gone count
+// too, as long as a grave names them.
+func (c *checker) rows(r driver.Reader) error {
+	graves := make(map[boxNum]imap.UIDSet)
+	err := scanPrefix(r, []byte{keyGrave}, func(key, value []byte) error {
+		set, _, err := mailindex.ReadUIDSet(value)
+		num := boxOfKey(key)
+		graves[num] = graves[num].Union(set)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	next := make(map[boxNum]imap.UID)
+	err = scanPrefix(r, []byte{keyCounters}, func(key, value []byte) error {
+		st, err := decodeCounters(value)
+		next[boxOfKey(key)] = st.uidNext
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return scanPrefix(r, []byte{keyRow}, func(key, value []byte) error {
+		num, uid := boxOfKey(key), uidOfRowKey(key)
+		row, _, err := decodeRow(uid, value)
+		if err != nil {
+			c.found(c.tree.byNum[num], uid, "%v", err)
+			return nil
+		}
+		c.holders[row.Msg]++
+		buried := graves[num]
+		switch {
+		case c.tree.byNum[num] == nil && !buried.Contains(uid):
+			c.found(nil, uid, "is a row of mailbox %d, which does not exist", num)
+		case c.tree.byNum[num] != nil && uid >= next[num] && !buried.Contains(uid):
+			c.found(c.tree.byNum[num], uid, "has a UID beyond UIDNEXT %d", next[num])
+		}
+		return nil
+	})
+}
+
+// records checks messages against the rows that hold them.
+func (c *checker) records(r driver.Reader) error {
+	err := scanPrefix(r, []byte{keyPending}, func(key, value []byte) error {
+		d := decoder{data: value}
+		for i := range d.uint() {
+			c.pending[numOfKey(key)+i] = true
+		}
+		return d.err("pending record")
+	})
+	if err != nil {
+		return err
+	}
+	refs := make(map[uint64]uint64)
+	err = scanPrefix(r, []byte{keyRefs}, func(key, value []byte) error {
+		d := decoder{data: value}
+		refs[numOfKey(key)] = d.uint()
+		return d.err("reference count")
+	})
+	if err != nil {
+		return err
+	}
+	err = scanPrefix(r, []byte{keyMessage}, func(key, value []byte) error {
+		rec, err := decodeMessage(value)
+		if err == nil {
+			c.messages[numOfKey(key)] = rec
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for msg := range c.messages {
+		held, counted := c.holders[msg], uint64(1)
+		if n, ok := refs[msg]; ok {
+			counted = n
+		}
+		if held != counted && !c.pending[msg] {
+			c.found(nil, 0, "message %d is in %d rows and counted in %d", msg, held, counted)
+		}
+		if msg > c.rec.nextMsg {
+			c.found(nil, 0, "message %d has a number that has not been given out", msg)
+		}
+		for _, kind := range []byte{keyDigest, keyText} {
+			if _, ok, err := r.Get(numKey(kind, msg)); err != nil {
+				return err
+			} else if !ok {
+				c.found(nil, 0, "message %d lacks its record %c", msg, kind)
+			}
+		}
+	}
+	for msg := range c.holders {
+		if _, ok := c.messages[msg]; !ok {
+			c.found(nil, 0, "message %d is in a row, but has no record", msg)
+		}
+	}
+	for msg := range refs {
+		if _, ok := c.messages[msg]; !ok {
+			c.found(nil, 0, "message %d is counted, but has no record", msg)
+		}
+	}
+	return nil
+}
+
+// blobs checks that each message that is still there has its blob.
+func (c *checker) blobs(ctx context.Context) error {
+	sizes := make(map[driver.Ref]int64)
+	err := c.store.blobs.List(ctx, c.num, func(ref driver.Ref, info driver.BlobInfo) error {
+		sizes[ref] = info.Size
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.store.kv.View(ctx, c.num, func(r driver.Reader) error {
+		for msg, rec := range c.messages {
+			size, ok := sizes[rec.ref]
+			if ok && size == rec.rawSize {
+				continue
+			}
+			// It may have been taken away meanwhile, as it should.
+			if _, still, err := r.Get(numKey(keyMessage, msg)); err != nil {
+				return err
+			} else if !still {
+				continue
+			}
+			if !ok {
+				c.found(nil, 0, "message %d has no blob", msg)
+			} else {
+				c.found(nil, 0, "message %d has %d bytes, its blob %d", msg, rec.rawSize, size)
+			}
+		}
+		return nil
+	})
+}

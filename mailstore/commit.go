@@ -1,0 +1,382 @@
+package mailstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// An op is one change that waits to be committed. The committer of its account
+// gathers all ops that wait into one transaction.
+type op struct {
+	// run makes the change. It may be called again, and must begin anew then;
+	// what it returns spoils no other op of the transaction. It returns
+	// errLarge where the change needs more than one transaction.
+	run func(t *opTx) error
+	// large makes the change in several transactions, alone.
+	large func() error
+	// alone runs without a transaction, between others.
+	alone func() error
+	// weight is about how many bytes run will write.
+	weight int
+
+	err     error
+	started bool // under committer.mu
+	done    chan struct{}
+}
+
+var (
+	errLarge = errors.New("mailstore: the change is too large for one transaction")
+	errStale = errors.New("mailstore: another process has changed the account")
+)
+
+// maxBatchBytes ends the gathering of ops for one transaction.
+const maxBatchBytes = driver.MaxTxnBytes / 2
+
+// submit queues an op and waits until it is durable and published, or failed.
+// When ctx ends before the op has begun, it is not done at all.
+func (a *account) submit(ctx context.Context, o *op) error {
+	o.done = make(chan struct{})
+	a.queueMu.Lock()
+	if a.closed {
+		a.queueMu.Unlock()
+		return imap.E("mailstore: change an account", imap.Closed, nil)
+	}
+	a.queue = append(a.queue, o)
+	if !a.committing {
+		a.committing = true
+		go a.commitLoop()
+	}
+	a.queueMu.Unlock()
+
+	select {
+	case <-o.done:
+		return o.err
+	case <-ctx.Done():
+	}
+	a.queueMu.Lock()
+	if !o.started {
+		for i, q := range a.queue {
+			if q == o {
+				a.queue = append(a.queue[:i], a.queue[i+1:]...)
+				break
+			}
+		}
+		a.queueMu.Unlock()
+		return ctx.Err()
+	}
+	a.queueMu.Unlock()
+	<-o.done
+	return o.err
+}
+
+// post queues an op that nobody waits for.
+func (a *account) post(o *op) {
+	o.done = make(chan struct{})
+	a.queueMu.Lock()
+	defer a.queueMu.Unlock()
+	if a.closed {
+		return
+	}
+	a.queue = append(a.queue, o)
+	if !a.committing {
+		a.committing = true
+		go a.commitLoop()
+	}
+}
+
+// take removes from the queue the ops of the next transaction.
+func (a *account) take() []*op {
+	a.queueMu.Lock()
+	defer a.queueMu.Unlock()
+	n, weight := 0, 0
+	for n < len(a.queue) {
+		o := a.queue[n]
+		if n > 0 && (o.alone != nil || weight+o.weight > maxBatchBytes) {
+			break
+		}
+		o.started = true
+		weight += o.weight
+		n++
+		if o.alone != nil {
+			break
+		}
+	}
+	ops := a.queue[:n:n]
+	a.queue = a.queue[n:]
+	if n == 0 {
+		a.queue = nil
+		a.committing = false
+		a.idle.Broadcast()
+	}
+	return ops
+}
+
+// commitLoop commits until nothing waits. One runs per account at most.
+func (a *account) commitLoop() {
+	for {
+		ops := a.take()
+		if len(ops) == 0 {
+			return
+		}
+		switch {
+		case ops[0].alone != nil:
+			ops[0].err = guard(ops[0].alone)
+		default:
+			a.commit(ops)
+		}
+		for _, o := range ops {
+			close(o.done)
+		}
+	}
+}
+
+// shutdown refuses new ops and waits for those that are queued.
+func (a *account) shutdown() {
+	a.queueMu.Lock()
+	defer a.queueMu.Unlock()
+	a.closed = true
+	for a.committing {
+		a.idle.Wait()
+	}
+	if a.stopWatch != nil {
+		a.stopWatch()
+		a.stopWatch = nil
+	}
+}
+
+// commit runs ops in one transaction, and those that turn out to be too large
+// for it after that.
+func (a *account) commit(ops []*op) {
+	err := a.transact(ops, true)
+	if err != nil {
+		for _, o := range ops {
+			// An op that failed by itself keeps its own error.
+			if o.err == nil || errors.Is(o.err, errLarge) {
+				o.err = err
+			}
+		}
+		return
+	}
+	for _, o := range ops {
+		if errors.Is(o.err, errLarge) {
+			o.err = guard(o.large)
+		}
+	}
+}
+
+// transact runs ops in one transaction and, with publish set, shows the
+// outcome. Each op has its own error; the error returned is that of all.
+func (a *account) transact(ops []*op, publish bool) error {
+	if err := a.resume(); err != nil && !errors.Is(err, errStale) {
+		return imap.E("mailstore: commit", imap.Other, err)
+	}
+	b, err := a.update(ops)
+	if errors.Is(err, errStale) {
+		if err = a.reload(); err == nil {
+			b, err = a.update(ops)
+		}
+	}
+	if errors.Is(err, driver.ErrUnknown) {
+		// The commit may have happened: what we show must be what is there.
+		if rerr := a.reload(); rerr != nil {
+			// Then the next change notices, and reads again.
+			err = errors.Join(err, rerr)
+		}
+		return imap.E("mailstore: commit", imap.Unavailable, err)
+	}
+	if err != nil {
+		return imap.E("mailstore: commit", imap.Other, err)
+	}
+	if publish {
+		a.publish(b.changed)
+	}
+	return nil
+}
+
+// working is the state of an account that the next op starts from. Between
+// transactions it is what is on disk. It belongs to the committer.
+type working struct {
+	rec   accountRec
+	tree  *tree
+	boxes map[boxNum]*boxState
+}
+
+// changed are the states of mailboxes that a change has looked at or made; nil
+// for those that are gone.
+type changed map[boxNum]*boxState
+
+// batch is one run of a transaction.
+type batch struct {
+	a       *account
+	tx      driver.Txn
+	rec     accountRec
+	tree    *tree
+	changed changed
+	graves  []grave
+	wrote   bool
+}
+
+// update runs one transaction and, when it is committed, makes its outcome the
+// working state. A transaction that would write nothing is not committed.
+func (a *account) update(ops []*op) (*batch, error) {
+	var b *batch
+	err := a.store.kv.Update(a.store.ctx, a.num, func(tx driver.Txn) error {
+		b = &batch{a: a, tx: tx, rec: a.working.rec, tree: a.working.tree, changed: make(changed)}
+		if err := a.checkGeneration(tx); err != nil {
+			return err
+		}
+		for _, o := range ops {
+			o.err = nil
+			t := &opTx{a: a, b: b, rec: b.rec, tree: b.tree, changed: make(changed)}
+			if o.err = guard(func() error { return o.run(t) }); o.err != nil {
+				continue
+			}
+			if err := t.flush(); err != nil {
+				return err
+			}
+		}
+		if !b.wrote {
+			return errNothing
+		}
+		b.rec.generation++
+		return tx.Set([]byte{keyAccount}, b.rec.encode())
+	})
+	if err != nil && !errors.Is(err, errNothing) {
+		return nil, err
+	}
+	a.working.rec, a.working.tree = b.rec, b.tree
+	for num, st := range b.changed {
+		if st == nil {
+			delete(a.working.boxes, num)
+		} else {
+			a.working.boxes[num] = st
+		}
+	}
+	a.bury(b.graves)
+	return b, nil
+}
+
+// errNothing keeps a transaction that wrote nothing from being committed.
+var errNothing = errors.New("mailstore: nothing to commit")
+
+func (a *account) checkGeneration(tx driver.Reader) error {
+	data, ok, err := tx.Get([]byte{keyAccount})
+	if err != nil {
+		return err
+	}
+	var rec accountRec
+	if ok {
+		if rec, err = decodeAccount(data); err != nil {
+			return err
+		}
+	}
+	if rec.generation != a.working.rec.generation {
+		return errStale
+	}
+	return nil
+}
+
+// guard runs fn and makes a panic an error: one bad op must not end the
+// process.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = imap.E("mailstore: commit", imap.ServerBug, fmt.Errorf("panic: %v\n%s", r, debug.Stack()))
+		}
+	}()
+	return fn()
+}
+
+// opTx is what an op works on: the state after the ops before it, and a list
+// of writes that take effect when the op succeeds.
+type opTx struct {
+	a       *account
+	b       *batch
+	rec     accountRec
+	tree    *tree
+	changed changed
+	graves  []grave
+	writes  []write
+	overlay map[string]int // index in writes of what this op may read again
+	size    int
+}
+
+// state returns the state of a mailbox, nil where it is gone.
+func (t *opTx) state(num boxNum) *boxState {
+	if st, ok := t.changed[num]; ok {
+		return st
+	}
+	if st, ok := t.b.changed[num]; ok {
+		return st
+	}
+	return t.a.working.boxes[num]
+}
+
+type write struct {
+	key, value []byte
+	del        bool
+	to         []byte // with del: the end of a range
+}
+
+func (t *opTx) set(key, value []byte) {
+	t.writes = append(t.writes, write{key: key, value: value})
+	t.size += len(key) + len(value)
+}
+
+func (t *opTx) delete(key []byte) {
+	t.writes = append(t.writes, write{key: key, del: true})
+	t.size += len(key)
+}
+
+func (t *opTx) deleteRange(from, to []byte) {
+	t.writes = append(t.writes, write{key: from, to: to, del: true})
+	t.size += len(from) + len(to)
+}
+
+// setSeen is set for a key that this op may read with get later.
+func (t *opTx) setSeen(key, value []byte) {
+	if t.overlay == nil {
+		t.overlay = make(map[string]int)
+	}
+	t.overlay[string(key)] = len(t.writes)
+	t.set(key, value)
+}
+
+// get reads a key: what this op has written with setSeen, what ops before it
+// have written, or what is stored.
+func (t *opTx) get(key []byte) ([]byte, bool, error) {
+	if i, ok := t.overlay[string(key)]; ok {
+		return t.writes[i].value, true, nil
+	}
+	return t.b.tx.Get(key)
+}
+
+// flush hands the op's writes to the transaction and its state to the batch.
+func (t *opTx) flush() error {
+	for i := range t.writes {
+		w := &t.writes[i]
+		var err error
+		switch {
+		case w.to != nil:
+			err = t.b.tx.DeleteRange(w.key, w.to)
+		case w.del:
+			err = t.b.tx.Delete(w.key)
+		default:
+			err = t.b.tx.Set(w.key, w.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t.b.wrote = t.b.wrote || len(t.writes) > 0
+	t.b.rec, t.b.tree = t.rec, t.tree
+	maps.Copy(t.b.changed, t.changed)
+	t.b.graves = append(t.b.graves, t.graves...)
+	return nil
+}

@@ -1,0 +1,196 @@
+package mailstore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+	"github.com/rookery-mail/rookery/message"
+)
+
+// Options tune a Store. The zero value is good.
+type Options struct {
+	// Logger receives what an operator should know; nil means slog.Default.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now. It is used for save dates, for
+	// internal dates that were not given, and as a lower bound of UIDVALIDITY.
+	Now func() time.Time
+	// IndexMemory is about how many bytes the indexes of mailboxes that nobody
+	// has open may keep; 0 means 64 MiB.
+	IndexMemory int64
+	// Limits bounds the digestion of a message. Its zero value means the
+	// defaults of package message, with headers up to 1 MiB.
+	Limits message.Limits
+	// MaxMailboxes bounds the mailboxes of one account; 0 means 10,000.
+	MaxMailboxes int
+	// MaxKeywords bounds the keywords that one mailbox has ever had; 0 means
+	// 5,000.
+	MaxKeywords int
+	// HistoryRanges is about how many ranges of UIDs the history of expunges
+	// of one mailbox keeps; 0 means 10,000.
+	HistoryRanges int
+	// TxnRows is the greatest number of rows that one transaction changes;
+	// larger operations take several. 0 means 40,000, which fits
+	// driver.MaxTxnBytes; only tests want less.
+	TxnRows int
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.IndexMemory == 0 {
+		o.IndexMemory = 64 << 20
+	}
+	if o.Limits.HeaderBytes == 0 {
+		// The digest and the text of one message must fit a transaction.
+		o.Limits.HeaderBytes = 1 << 20
+	}
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.MaxMailboxes, 10_000)
+	set(&o.MaxKeywords, 5_000)
+	set(&o.HistoryRanges, 10_000)
+	set(&o.TxnRows, 40_000)
+	return o
+}
+
+// directoryAccount is the driver's account for the store's own records.
+const directoryAccount driver.Account = 0
+
+// Store is a mail store. All methods are safe for concurrent use.
+type Store struct {
+	kv    driver.KV
+	blobs driver.Blobs
+	opts  Options
+
+	ctx        context.Context // ends when the store closes
+	cancel     context.CancelFunc
+	background sync.WaitGroup
+
+	indexed atomic.Int64  // bytes of all indexes in memory
+	clock   atomic.Uint64 // counts uses of mailboxes
+
+	mu       sync.Mutex
+	accounts map[driver.Account]*account
+	closed   bool
+}
+
+// Open opens a store over two engines. The engines stay the caller's: Close
+// does not close them. The error is of kind Unavailable with a text for the
+// operator where the store is newer than this program.
+func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (*Store, error) {
+	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*account)}
+	var clean bool
+	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
+		_, fresh, err := checkFormat(tx)
+		if err != nil {
+			return err
+		}
+		if fresh {
+			if err := tx.Set([]byte{keyFormat}, binary.AppendUvarint(nil, formatVersion)); err != nil {
+				return err
+			}
+		}
+		_, closedInOrder, err := tx.Get([]byte{keyClean})
+		clean = closedInOrder || fresh
+		if err != nil {
+			return err
+		}
+		return tx.Delete([]byte{keyClean})
+	})
+	if err != nil {
+		return nil, imap.E("mailstore: open", imap.Other, err)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.background.Go(func() { s.recover(clean) })
+	return s, nil
+}
+
+func checkFormat(r driver.Reader) (version uint64, fresh bool, err error) {
+	data, ok, err := r.Get([]byte{keyFormat})
+	if err != nil || !ok {
+		return 0, !ok, err
+	}
+	d := decoder{data: data}
+	version = d.uint()
+	if err := d.err("format version"); err != nil {
+		return 0, false, err
+	}
+	if version > formatVersion {
+		return version, false, imap.E("mailstore: open", imap.Unavailable, fmt.Errorf(
+			"the store has format %d and this program knows formats up to %d: use a newer rookery", version, formatVersion))
+	}
+	return version, false, nil
+}
+
+// recover finishes what a crash has interrupted. It runs in the background:
+// whatever it does is invisible to users.
+func (s *Store) recover(clean bool) {
+	if err := s.finishRemovals(s.ctx); err != nil && s.ctx.Err() == nil {
+		s.opts.Logger.Error("removing accounts", "err", err)
+	}
+	if clean {
+		return
+	}
+	if err := s.Sweep(s.ctx); err != nil && s.ctx.Err() == nil {
+		s.opts.Logger.Error("sweeping after a crash", "err", err)
+	}
+}
+
+// Sweep takes back the space of messages that no mailbox holds, as a crash can
+// leave them. It may run at any time.
+func (s *Store) Sweep(ctx context.Context) error {
+	list, err := s.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, info := range list {
+		a, err := s.Account(ctx, info.Name)
+		if err != nil {
+			return err
+		}
+		if err := a.sweep(ctx); err != nil {
+			return imap.E("mailstore: sweep account "+info.Name, imap.Other, err)
+		}
+	}
+	return nil
+}
+
+// Close waits for changes that are under way, and ends the use of the engines.
+// Changes that come later fail with kind Closed.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	accounts := make([]*account, 0, len(s.accounts))
+	for _, a := range s.accounts {
+		accounts = append(accounts, a)
+	}
+	s.mu.Unlock()
+	for _, a := range accounts {
+		a.shutdown()
+	}
+	s.cancel()
+	s.background.Wait()
+	return s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
+		return tx.Set([]byte{keyClean}, nil)
+	})
+}
+
+func (s *Store) now() time.Time { return s.opts.Now() }

@@ -1,0 +1,143 @@
+package mailstore
+
+import (
+	"context"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+	"github.com/rookery-mail/rookery/message"
+)
+
+// Upload receives the bytes of one message. It is used by one goroutine at a
+// time, and ends with Append or Discard.
+type Upload struct {
+	a    *account
+	w    driver.Writer
+	size int64
+	err  error
+
+	// After finish:
+	ref    driver.Ref
+	rec    messageRec
+	digest []byte
+	text   []byte
+	ids    []string // of this message and those before it in its thread
+	named  bool     // a committed record holds ref, or may do so
+	done   bool
+}
+
+// Upload begins a message of size bytes, -1 where that is not known.
+func (a *Account) Upload(ctx context.Context, size int64) (*Upload, error) {
+	w, err := a.store.blobs.Create(ctx, a.num, size)
+	if err != nil {
+		return nil, imap.E("mailstore: upload", imap.Other, err)
+	}
+	return &Upload{a: a.account, w: w}, nil
+}
+
+// Write adds bytes to the message.
+func (u *Upload) Write(p []byte) (int, error) {
+	n, err := u.w.Write(p)
+	u.size += int64(n)
+	if err != nil {
+		u.err = imap.E("mailstore: upload", imap.Other, err)
+		return n, u.err
+	}
+	return n, nil
+}
+
+// Discard forgets the upload. It may be called after Append, and twice.
+func (u *Upload) Discard() {
+	if u.done {
+		return
+	}
+	u.done = true
+	u.w.Release()
+	if u.ref != 0 && !u.named {
+		// What is lost here a sweep finds again.
+		_ = u.a.store.blobs.Delete(u.a.store.ctx, u.a.num, []driver.Ref{u.ref})
+	}
+	u.digest, u.text = nil, nil
+}
+
+// finish ends the writing and digests the message.
+func (u *Upload) finish(meta []byte) error {
+	if u.err != nil {
+		return u.err
+	}
+	if u.ref != 0 {
+		return nil
+	}
+	digest, text, err := message.ParseServed(u.w, u.size, u.a.store.opts.Limits)
+	if err != nil {
+		return imap.E("mailstore: digest a message", imap.Other, err)
+	}
+	if u.digest, err = digest.AppendBinary(nil); err != nil {
+		return imap.E("mailstore: digest a message", imap.Other, err)
+	}
+	if u.text, err = text.AppendBinary(nil); err != nil {
+		return imap.E("mailstore: digest a message", imap.Other, err)
+	}
+	u.rec = messageRec{rawSize: u.size, size: digest.Size, headerLen: digest.Root.BodyStart, hasNUL: digest.HasNUL}
+	u.ids = threadIDs(digest)
+	if u.ref, err = u.w.Finish(meta); err != nil {
+		u.ref = 0
+		return imap.E("mailstore: upload", imap.Other, err)
+	}
+	u.rec.ref = u.ref
+	return nil
+}
+
+// maxThreadIDs bounds the identifiers of one message that the thread index
+// takes: its own, the root's, and the nearest ancestors.
+const maxThreadIDs = 30
+
+// threadIDs returns the identifiers that place a message in a thread: its own
+// first, then its ancestors from the nearest on.
+func threadIDs(d *message.Digest) []string {
+	var ids []string
+	if d.MessageID != "" {
+		ids = append(ids, d.MessageID)
+	}
+	refs := d.References
+	for i := len(refs) - 1; i >= 0 && len(ids) < maxThreadIDs-1; i-- {
+		ids = append(ids, refs[i])
+	}
+	if len(refs) > 0 {
+		ids = append(ids, refs[0])
+	}
+	return ids
+}
+
+// thread finds the thread of a message by its identifiers, or begins one, and
+// makes sure that all of them lead to it from now on. What an identifier leads
+// to never changes.
+func (t *opTx) thread(msg uint64, ids []string) (uint64, error) {
+	var thread uint64
+	var unknown [][]byte
+	for _, id := range ids {
+		key := hashKey(keyThread, id)
+		data, ok, err := t.get(key)
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			unknown = append(unknown, key)
+			continue
+		}
+		if thread == 0 {
+			d := decoder{data: data}
+			thread = d.uint()
+			if err := d.err("thread index"); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if thread == 0 {
+		thread = msg
+	}
+	for _, key := range unknown {
+		t.setSeen(key, appendUints(nil, thread))
+	}
+	return thread, nil
+}
