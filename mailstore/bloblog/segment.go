@@ -2,6 +2,7 @@ package bloblog
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -191,20 +192,24 @@ func (g *segment) entriesOf(a driver.Account) ([]entry, error) {
 
 // seal writes the index behind the end of the file, makes all of it durable
 // and gives the file its final name. end is behind everything that was ever
-// written to the file, so that the index ends it.
+// written to the file, so that the index ends it. It may be called again after
+// an error, unless that is errSealSync.
 func (g *segment) seal(entries []entry, end int64) error {
 	sorted := slices.SortedFunc(slices.Values(entries), func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.off, b.off))
 	})
 	footer := encodeFooter(sorted)
 	g.mu.Lock()
-	f, moved := g.file, g.moved
+	f, moved, sealed := g.file, g.moved, g.sealed
 	g.mu.Unlock()
+	if sealed { // all but the last step was done
+		return syncDir(g.fs, g.dir)
+	}
 	if _, err := f.WriteAt(footer, align(end)); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errSealSync, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -214,6 +219,8 @@ func (g *segment) seal(entries []entry, end int64) error {
 	g.sealed, g.size = true, align(end)+int64(len(footer))
 	return syncDir(g.fs, g.dir)
 }
+
+var errSealSync = errors.New("the segment cannot be synced")
 
 func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)

@@ -2,6 +2,7 @@ package bloblog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -77,12 +78,18 @@ func (s *Store) sealAll() error {
 			continue
 		}
 		err := g.seal(entries, job.end)
-		s.mu.Lock()
-		if err == nil {
-			g.entries = nil
-		} else {
-			s.toSeal = append(s.toSeal, job)
+		if err != nil {
 			failed = fmt.Errorf("segment %08x: %w", g.id, err)
+		}
+		if errors.Is(err, errSealSync) {
+			s.giveUp(g, nil)
+			continue
+		}
+		s.mu.Lock()
+		if err != nil {
+			s.toSeal = append(s.toSeal, job)
+		} else {
+			g.entries = nil
 		}
 		s.mu.Unlock()
 	}
