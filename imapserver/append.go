@@ -94,6 +94,9 @@ func (c *Call) readAppend(ctx context.Context, d *imapwire.Decoder, item *Append
 	if d.Peek() == '(' {
 		item.Flags = d.FlagList()
 		d.SP()
+		if err := checkFlags(item.Flags); err != nil {
+			return err
+		}
 	}
 	if d.Peek() == '"' {
 		item.Date = d.DateTime()

@@ -22,7 +22,7 @@ func binary() *Extension {
 			{Name: "BINARY.PEEK", Parse: parseBinary(false)},
 			{Name: "BINARY.SIZE", Parse: func(_ *Call, d *imapwire.Decoder, _ *FetchOptions) (*FetchAtt, error) {
 				b := parseBinarySection(d)
-				return &FetchAtt{Need: NeedDigest | NeedBody, Write: b.writeSize}, nil
+				return &FetchAtt{Need: NeedDigest | NeedBody, Check: b.check, Write: b.writeSize}, nil
 			}},
 		},
 	}
@@ -35,7 +35,7 @@ func parseBinary(seen bool) func(*Call, *imapwire.Decoder, *FetchOptions) (*Fetc
 	return func(_ *Call, d *imapwire.Decoder, _ *FetchOptions) (*FetchAtt, error) {
 		b := parseBinarySection(d)
 		b.parsePartial(d)
-		return &FetchAtt{Need: NeedDigest | NeedBody, Seen: seen, Write: b.write}, nil
+		return &FetchAtt{Need: NeedDigest | NeedBody, Seen: seen, Check: b.check, Write: b.write}, nil
 	}
 }
 
@@ -74,6 +74,12 @@ func (b *binarySection) open(m *FetchMessage) (r io.Reader, ok bool, err error) 
 		return nil, true, &imap.Error{Kind: imap.UnknownCTE, Text: "The part has a transfer encoding that is not known", Err: err}
 	}
 	return r, true, nil
+}
+
+// check reports whether the part can be decoded (RFC 3516 section 4.3).
+func (b *binarySection) check(m *FetchMessage) error {
+	_, _, err := b.open(m)
+	return err
 }
 
 // write writes the part. It is decoded twice: its size must be sent first.

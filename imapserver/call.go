@@ -72,6 +72,11 @@ func (c *Conn) readCommand() (*Call, error) {
 	if d.Err() != nil {
 		return nil, d.Err()
 	}
+	if name := strings.ToUpper(tag); d.AtEOL() && (name == "DONE" || c.srv.reg.commands[name] != nil) {
+		// A command without its tag, or DONE when IDLE is over: taken for a tag,
+		// the reply would belong to nothing that the client waits for.
+		return nil, bad("%s needs a tag in front of it", name)
+	}
 	call := &Call{Conn: c, Tag: tag}
 	d.SP()
 	call.Name = strings.ToUpper(d.Atom())
@@ -142,14 +147,20 @@ func (c *Conn) refuse(tag string, err error) error {
 	c.counts.badInARow++
 	c.countCommand()
 	switch {
-	case errors.Is(skipErr, imapwire.ErrSkipTooLarge):
-		return c.hang(&hangUp{"TOOBIG", "The literal is too large to be skipped"})
 	case skipErr != nil:
-		return skipErr
+		return c.skipFailed(skipErr)
 	case c.counts.badInARow >= c.srv.limits.BadCommands:
 		return c.hang(&hangUp{"CLIENTBUG", "Too many bad commands in a row"})
 	}
 	return c.checkLoginCommands()
+}
+
+// skipFailed ends a connection whose stream cannot be read on.
+func (c *Conn) skipFailed(err error) error {
+	if errors.Is(err, imapwire.ErrSkipTooLarge) {
+		return c.hang(&hangUp{"TOOBIG", "The literal is too large to be skipped"})
+	}
+	return err
 }
 
 // isSyntax reports whether err is the client's doing and the connection goes on.
@@ -227,6 +238,12 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 		return c.enc.Err()
 	case c.dec.Err() != nil: // of a command that reads on while it runs
 		return c.refuse(call.Tag, c.dec.Err())
+	}
+	if err != nil && call.cmd.Stream {
+		// What it has not read is skipped, never run.
+		if skipErr := c.dec.DiscardCommand(); skipErr != nil {
+			return c.skipFailed(skipErr)
+		}
 	}
 	c.writeQueued()
 	if ferr := c.updateView(ctx, call); ferr != nil && err == nil {

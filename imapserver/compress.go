@@ -29,7 +29,7 @@ func (c *Call) compress(algorithm string) error {
 	conn := c.Conn
 	switch {
 	case algorithm != "DEFLATE":
-		return bad("DEFLATE is the only compression that there is")
+		return &imap.Error{Kind: imap.Cannot, Text: "DEFLATE is the only compression that there is"}
 	case conn.transport.compressed:
 		return &imap.Error{Kind: imap.Cannot, Code: "COMPRESSIONACTIVE", Text: "Compression is active already"}
 	}

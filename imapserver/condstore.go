@@ -20,8 +20,7 @@ func condStore() *Extension {
 				return nil
 			})
 		}}},
-		StatusItems: []*StatusItem{{Name: "HIGHESTMODSEQ", Write: func(c *Conn, w *imapwire.Encoder, s *Status) {
-			c.enableCondStore()
+		StatusItems: []*StatusItem{{Name: "HIGHESTMODSEQ", Enables: (*Conn).enableCondStore, Write: func(c *Conn, w *imapwire.Encoder, s *Status) {
 			w.ModSeq(max(s.HighestModSeq, 1))
 		}}},
 		FetchItems: []*FetchItem{{Name: "MODSEQ", Att: &FetchAtt{Enables: (*Conn).enableCondStore, Write: func(w *imapwire.Encoder, m *FetchMessage) error {

@@ -30,16 +30,20 @@ func parseEnable(c *Call, d *imapwire.Decoder) Run {
 		w.Raw("* ENABLED")
 		// Words that are not known are left out (RFC 5161 section 3.1).
 		done := map[string]bool{}
+		var runs []func(*Conn)
 		for _, word := range words {
 			e := c.Conn.srv.reg.enables[word]
 			if e == nil || done[word] {
 				continue
 			}
 			done[word] = true
-			e.Run(c.Conn)
+			runs = append(runs, e.Run)
 			w.Raw(" " + e.Name)
 		}
 		w.CRLF()
+		for _, run := range runs {
+			run(c.Conn)
+		}
 		return nil
 	}
 }

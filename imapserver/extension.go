@@ -104,6 +104,9 @@ type FetchAtt struct {
 	Seen bool // reading it sets \Seen
 	// Enables, where set, is called before the first response.
 	Enables func(*Conn)
+	// Check, where set, reports why the item cannot be written, before anything
+	// of the message's response is. The message is left out then.
+	Check func(m *FetchMessage) error
 	// Write writes the item's name and value.
 	Write func(w *imapwire.Encoder, m *FetchMessage) error
 }
@@ -137,8 +140,10 @@ type SearchReturn struct {
 
 // StatusItem is an item of STATUS (RFC 9051 section 6.3.11).
 type StatusItem struct {
-	Name  string
-	Write func(c *Conn, w *imapwire.Encoder, s *Status)
+	Name string
+	// Enables, where set, is called before the response.
+	Enables func(*Conn)
+	Write   func(c *Conn, w *imapwire.Encoder, s *Status)
 }
 
 // ListSelect is a selection option of LIST (RFC 5258 section 3.1).
@@ -185,9 +190,8 @@ type AppendData struct {
 // Enable is a word of ENABLE (RFC 5161).
 type Enable struct {
 	Name string
-	// Run turns it on; what it implies is listed in Also.
-	Run  func(c *Conn)
-	Also []string
+	// Run turns it on. It is called when ENABLED has been written.
+	Run func(c *Conn)
 }
 
 // Mechanism is a SASL mechanism (RFC 9051 section 6.2.2).

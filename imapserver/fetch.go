@@ -297,7 +297,7 @@ func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
 // noteUnreadable remembers that a message was left out. The others are sent
 // and the command ends with NO (RFC 2180 section 4.1.2).
 func (f *fetcher) noteUnreadable(row mailindex.Row, err error) {
-	if imap.KindOf(err) != imap.NotFound && imap.KindOf(err) != imap.ExpungeIssued {
+	if kind := imap.KindOf(err); isInternal(err) && kind != imap.NotFound && kind != imap.ExpungeIssued {
 		f.c.Conn.log.Error("a message cannot be read", "user", f.c.Conn.login.user, "mailbox", f.sel.name, "uid", row.UID, "err", err)
 	}
 	if f.unreadable != nil {
@@ -311,6 +311,15 @@ func (f *fetcher) noteUnreadable(row mailindex.Row, err error) {
 
 // write writes one FETCH response.
 func (f *fetcher) write(m *FetchMessage) error {
+	for _, a := range f.opts.Atts {
+		if a.Check == nil {
+			continue
+		}
+		if err := a.Check(m); err != nil {
+			f.noteUnreadable(m.Row, err)
+			return nil
+		}
+	}
 	w := f.c.Conn.enc
 	w.Raw("* ")
 	w.Number(uint32(m.Seq))
@@ -321,7 +330,8 @@ func (f *fetcher) write(m *FetchMessage) error {
 			w.SP()
 		}
 		if err := a.Write(w, m); err != nil {
-			return f.writeFailed(w, m, a, err)
+			w.Poison(err) // half a response is out
+			return err
 		}
 		flagsTold = flagsTold || a == f.flags
 	}
@@ -335,18 +345,4 @@ func (f *fetcher) write(m *FetchMessage) error {
 	}
 	w.Raw(")\r\n")
 	return w.Err()
-}
-
-// writeFailed handles an item that could not be written. Items report their
-// errors before they write anything, so NIL can stand in their place; after
-// half a literal the encoder is poisoned and the connection ends.
-func (f *fetcher) writeFailed(w *imapwire.Encoder, m *FetchMessage, _ *FetchAtt, err error) error {
-	if w.Err() != nil {
-		return err
-	}
-	f.noteUnreadable(m.Row, err)
-	w.Raw("UID ")
-	w.Number(uint32(m.Row.UID))
-	w.Raw(")\r\n")
-	return nil
 }

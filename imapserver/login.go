@@ -191,11 +191,10 @@ func startTLSCommand() *Command {
 			case conn.transport.secure:
 				return bad("TLS is in use already")
 			case !conn.canStartTLS():
-				return &imap.Error{Kind: imap.Cannot, Text: "This server has no certificate"}
-			case d.Buffered() > 0:
-				// What comes before the handshake may be from anybody.
-				return &hangUp{"", "Data behind STARTTLS; it must wait for the handshake"}
+				return bad("STARTTLS is not possible; the server has no certificate")
 			}
+			// What is read ahead may be from anybody: it is thrown away (RFC 9051
+			// section 6.2.1).
 			reply{"OK", "", "Begin TLS now"}.write(conn.enc, c.Tag)
 			if err := conn.enc.Flush(); err != nil {
 				return err

@@ -56,6 +56,11 @@ func parseCreate(c *Call, d *imapwire.Decoder) Run {
 		if name == "INBOX" {
 			return &imap.Error{Kind: imap.Exists, Text: "INBOX exists always"}
 		}
+		for _, use := range opts.SpecialUse {
+			if !use.IsSpecialUse() {
+				return &imap.Error{Kind: imap.UseAttr, Text: quoteArg(string(use)) + " is not a special use"}
+			}
+		}
 		id, err := c.Account().Create(ctx, name, opts)
 		if err != nil {
 			return err
@@ -99,9 +104,7 @@ func deleteCommand() *Command {
 				}
 				c.Conn.unselect(ctx)
 				c.Conn.noteState()
-				if c.Conn.enabled.qresync || c.Conn.enabled.rev2 {
-					c.Writer().Raw("* OK [CLOSED] The selected mailbox has been deleted\r\n")
-				}
+				c.Writer().Raw("* OK [CLOSED] The selected mailbox has been deleted\r\n")
 				return nil
 			}
 			return c.Account().Delete(ctx, name)

@@ -69,6 +69,9 @@ func parseSearch(c *Call, d *imapwire.Decoder) Run {
 	}
 	program = p.sequence(word)
 	return func(ctx context.Context) error {
+		if n := c.Conn.sel.view.Len(); int64(p.highest) > int64(n) {
+			return bad("There is no message %d; the mailbox has %d", p.highest, n)
+		}
 		if p.charset != "" && !message.KnownCharset(p.charset) {
 			c.saveNothing(&opts)
 			return &imap.Error{Kind: imap.BadCharset, Code: "BADCHARSET (UTF-8 US-ASCII)", Text: "Unknown charset " + quoteArg(p.charset)}
@@ -145,6 +148,7 @@ type searchParser struct {
 	d       *imapwire.Decoder
 	charset string
 	keys    int
+	highest uint32 // sequence number named
 }
 
 // word reads the name of a key; "(" and what begins a sequence set are left to
@@ -184,6 +188,9 @@ func (p *searchParser) key(word string) Matcher {
 		return and(all)
 	case word == "":
 		set, saved := d.NumSet()
+		for _, r := range set {
+			p.highest = max(p.highest, r.Start, r.Stop)
+		}
 		return p.c.setKey(set, saved, false)
 	case word == "NOT":
 		d.SP()

@@ -42,9 +42,8 @@ func (c *Call) selectMailbox(ctx context.Context, name string, examine bool, opt
 	conn := c.Conn
 	if conn.sel != nil {
 		conn.unselect(ctx)
-		if conn.enabled.qresync || conn.enabled.rev2 {
-			c.Writer().Raw("* OK [CLOSED] Previous mailbox is closed\r\n")
-		}
+		// RFC 7162 section 3.2.11 wants it of all servers that have QRESYNC.
+		c.Writer().Raw("* OK [CLOSED] Previous mailbox is closed\r\n")
 		conn.noteState()
 	}
 	sel, err := c.openMailbox(ctx, name, examine)
@@ -182,20 +181,26 @@ func (c *Conn) unselect(ctx context.Context) {
 func closeCommand() *Command {
 	return &Command{Name: "CLOSE", States: Selected, Parse: func(c *Call, _ *imapwire.Decoder) Run {
 		return func(ctx context.Context) error {
-			var err error
 			if sel := c.Conn.sel; !sel.readOnly {
-				err = sel.box.Expunge(ctx, nil)
-				if errors.Is(err, imap.Cannot) || errors.Is(err, imap.NoPermission) || errors.Is(err, imap.NotFound) {
-					err = nil // nothing here can be expunged; leaving is possible all the same
+				if err := c.expungeQuietly(ctx, sel); err != nil {
+					return err
 				}
 			}
-			if err == nil {
-				c.Conn.unselect(ctx)
-				c.Conn.noteState()
-			}
-			return err
+			c.Conn.unselect(ctx)
+			c.Conn.noteState()
+			return nil
 		}
 	}}
+}
+
+// expungeQuietly expunges. The client is not told the mod-sequence that this
+// has led to: RFC 7162 section 3.2.8 forbids it.
+func (c *Call) expungeQuietly(ctx context.Context, sel *selection) error {
+	err := sel.box.Expunge(ctx, nil)
+	if errors.Is(err, imap.Cannot) || errors.Is(err, imap.NoPermission) || errors.Is(err, imap.NotFound) {
+		return nil // nothing here can be expunged; leaving is possible all the same
+	}
+	return err
 }
 
 // unselect is RFC 3691: leave without expunging.

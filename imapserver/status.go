@@ -37,6 +37,11 @@ func (c *Call) status(ctx context.Context, name string, items []*StatusItem) err
 	if err != nil {
 		return err
 	}
+	for _, item := range items {
+		if item.Enables != nil {
+			item.Enables(c.Conn)
+		}
+	}
 	w := c.Writer()
 	w.Raw("* STATUS ")
 	w.Mailbox(name)

@@ -59,8 +59,8 @@ func (c *Call) store(ctx context.Context, req *StoreRequest, silent bool) error 
 	if req.UIDs.IsEmpty() {
 		return nil
 	}
-	if imapHasRecent(req.Flags) {
-		return bad("\\Recent cannot be stored")
+	if err := checkFlags(req.Flags); err != nil {
+		return err
 	}
 	res, err := c.Conn.sel.box.Store(ctx, req)
 	if err != nil {
@@ -104,11 +104,13 @@ func (s *selection) number(uids imap.UIDSet, uid bool) string {
 	return set.String()
 }
 
-func imapHasRecent(flags []imap.Flag) bool {
+// checkFlags refuses flags that no client may set: \Recent, and flags with a
+// backslash that no standard has.
+func checkFlags(flags []imap.Flag) error {
 	for _, f := range flags {
-		if imap.EqualFlag(f, imap.FlagRecent) {
-			return true
+		if !f.Valid() || imap.EqualFlag(f, imap.FlagRecent) {
+			return bad("The flag %s cannot be set", quoteArg(string(f)))
 		}
 	}
-	return false
+	return nil
 }
