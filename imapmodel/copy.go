@@ -3,6 +3,7 @@ package imapmodel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -52,6 +53,9 @@ func (bx *box) copyFor(ctx context.Context, by *session, uids imap.UIDSet, dest 
 	if err := c.choose(ctx, uids); err != nil {
 		return nil, err
 	}
+	if err := c.dropUnreadable(ctx); err != nil {
+		return nil, err
+	}
 	if len(c.items) > 0 {
 		if err := c.run(ctx); err != nil {
 			return nil, err
@@ -95,6 +99,26 @@ func (c *copying) choose(ctx context.Context, uids imap.UIDSet) error {
 	for _, uid := range slices.Sorted(maps.Keys(c.src.ghosts)) {
 		if g := c.src.ghosts[uid]; uids.Contains(uid) && !present.Contains(uid) {
 			add(g.item, g, g.flags, g.date)
+		}
+	}
+	return nil
+}
+
+// dropUnreadable leaves out expunged messages that nobody has any more.
+func (c *copying) dropUnreadable(ctx context.Context) error {
+	for i := len(c.items) - 1; i >= 0; i-- {
+		if c.ghosts[i] == nil {
+			continue
+		}
+		_, err := c.src.text(ctx, c.items[i], c.ghosts[i])
+		switch {
+		case errors.Is(err, imap.ExpungeIssued):
+			c.items = slices.Delete(c.items, i, i+1)
+			c.ghosts = slices.Delete(c.ghosts, i, i+1)
+			c.flags = slices.Delete(c.flags, i, i+1)
+			c.dates = slices.Delete(c.dates, i, i+1)
+		case err != nil:
+			return err
 		}
 	}
 	return nil

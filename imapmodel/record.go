@@ -11,7 +11,8 @@ import (
 )
 
 // The record of a mailbox: a format byte, the values of the snapshot that are
-// not about one message, the combinations of flags in use, the rows in order of
+// not about one message, the keywords that there have been, the combinations of
+// flags, the rows in order of
 // UID, the history, and a checksum (CRC-32C) of all before it. Numbers are
 // varints, strings have their length in front.
 const boxFormat = 1
@@ -29,16 +30,14 @@ func (bx *box) encode(snap *mailindex.Snapshot, added []*item) ([]byte, error) {
 	for _, v := range []uint64{uint64(meta.UIDValidity), uint64(meta.UIDNext), uint64(meta.HighestModSeq), uint64(meta.FirstRecent)} {
 		b = binary.AppendUvarint(b, v)
 	}
+	b = appendFlags(b, snap.Keywords())
 	b = binary.AppendUvarint(b, uint64(snap.FlagSets()))
 	for id := range snap.FlagSets() {
 		var flags []imap.Flag
 		if snap.FlagCount(mailindex.FlagsID(id)) > 0 {
 			flags = snap.Flags(mailindex.FlagsID(id)).List()
 		}
-		b = binary.AppendUvarint(b, uint64(len(flags)))
-		for _, f := range flags {
-			b = appendString(b, string(f))
-		}
+		b = appendFlags(b, flags)
 	}
 	b = binary.AppendUvarint(b, uint64(snap.Len()))
 	last := imap.UID(0)
@@ -76,6 +75,14 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
+func appendFlags(b []byte, flags []imap.Flag) []byte {
+	b = binary.AppendUvarint(b, uint64(len(flags)))
+	for _, f := range flags {
+		b = appendString(b, string(f))
+	}
+	return b
+}
+
 // decode fills a new box with what encode has written.
 func (bx *box) decode(data []byte) error {
 	if len(data) < 5 || binary.BigEndian.Uint32(data[len(data)-4:]) != checksum(data[:len(data)-4]) {
@@ -89,14 +96,10 @@ func (bx *box) decode(data []byte) error {
 		UIDValidity: imap.UIDValidity(r.uint()), UIDNext: imap.UID(r.uint()),
 		HighestModSeq: imap.ModSeq(r.uint()), FirstRecent: imap.UID(r.uint()),
 	}
-	ed := mailindex.New(meta, nil).Edit()
+	ed := mailindex.New(meta, r.flags()).Edit()
 	sets := make([]mailindex.FlagsID, r.count())
 	for i := range sets {
-		flags := make([]imap.Flag, r.count())
-		for j := range flags {
-			flags[j] = imap.Flag(r.string())
-		}
-		sets[i] = ed.Intern(flags)
+		sets[i] = ed.Intern(r.flags())
 	}
 	last := imap.UID(0)
 	for range r.count() {
@@ -176,4 +179,12 @@ func (r *recordReader) string() string {
 	s := string(r.rest[:n])
 	r.rest = r.rest[n:]
 	return s
+}
+
+func (r *recordReader) flags() []imap.Flag {
+	flags := make([]imap.Flag, r.count())
+	for i := range flags {
+		flags[i] = imap.Flag(r.string())
+	}
+	return flags
 }
