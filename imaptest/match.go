@@ -189,7 +189,7 @@ func (m *matcher) pairs(want, got node) bool {
 	for i := 0; i < len(w); i += 2 {
 		found := false
 		for j := 0; j < len(g) && !found; j += 2 {
-			if !used[j/2] && strings.EqualFold(w[i].text, g[j].text) {
+			if !used[j/2] && (w[i].kind == kindAny || strings.EqualFold(w[i].text, g[j].text)) {
 				used[j/2], found = true, true
 				if !m.value(w[i].text, w[i+1], g[j+1]) {
 					return false

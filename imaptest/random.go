@@ -66,7 +66,7 @@ func Random(t *testing.T, target Target, options RandomOptions) {
 				return
 			}
 			small, failure := shrink(t, target, o, ops, failure)
-			t.Fatalf("RandomOptions{Seed: %d, Runs: 1}: %v\nfails with %d of %d commands:\n%s\n--- what happened:\n%s",
+			t.Errorf("RandomOptions{Seed: %d, Runs: 1}: %v\nfails with %d of %d commands:\n%s\n--- what happened:\n%s",
 				seed, failure.err, len(small), len(ops), showOps(small), strings.Join(failure.shown, "\n"))
 		})
 	}
@@ -284,6 +284,7 @@ func (w *world) begin(ctx context.Context) error {
 			return err
 		}
 	}
+	w.shown = nil
 	return nil
 }
 

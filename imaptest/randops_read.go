@@ -86,7 +86,7 @@ func (w *world) copy(s *session, text string, uids []uint32) error {
 func (w *world) fetch(s *session, text string, uids []uint32, byUID, sees bool) error {
 	alive, ghosts := w.living(uids)
 	if sees && !s.readOnly {
-		for _, uid := range alive {
+		for _, uid := range uids {
 			w.truth.may(uid, changed("+FLAGS", w.truth.flags[uid], []string{`\Seen`}))
 		}
 	}

@@ -42,7 +42,7 @@ func (w *world) selectInbox(s *session, op randomOp, readOnly bool) error {
 	if !slices.Equal(s.view, w.truth.alive) {
 		return fmt.Errorf("%s: %d messages, but there are %v", text, len(s.view), w.truth.alive)
 	}
-	if w.have["CONDSTORE"] && s.highest == 0 {
+	if s.condstore && s.highest == 0 {
 		return fmt.Errorf("%s: no HIGHESTMODSEQ", text)
 	}
 	if saved != nil {
