@@ -57,7 +57,7 @@ type (
 	}
 	knownRequest struct {
 		User    string   `json:"user"`
-		Mailbox string   `json:"mailbox"`
+		Mailbox string   `json:"mailbox,omitempty"`
 		Keys    []string `json:"keys,omitempty"`
 	}
 	knownAnswer struct {

@@ -136,9 +136,9 @@ func (t *remoteTarget) Prepare(ctx context.Context, mailbox string) error {
 }
 
 // Known implements mailimport.Target.
-func (t *remoteTarget) Known(ctx context.Context, mailbox string, keys []string) ([]bool, error) {
+func (t *remoteTarget) Known(ctx context.Context, keys []string) ([]bool, error) {
 	var a knownAnswer
-	err := t.c.send(ctx, http.MethodPost, "/v1/import/known", knownRequest{User: t.user, Mailbox: mailbox, Keys: keys}, &a)
+	err := t.c.send(ctx, http.MethodPost, "/v1/import/known", knownRequest{User: t.user, Keys: keys}, &a)
 	return a.Known, err
 }
 

@@ -110,7 +110,7 @@ func (h handler) known(r *http.Request) (any, error) {
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	known, err := h.s.Import(req.User).Known(r.Context(), req.Mailbox, req.Keys)
+	known, err := h.s.Import(req.User).Known(r.Context(), req.Keys)
 	return knownAnswer{known}, err
 }
 

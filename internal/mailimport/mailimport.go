@@ -23,9 +23,9 @@ type Target interface {
 	// Prepare makes a mailbox, with its parents, where it is missing, and
 	// subscribes to what it has made.
 	Prepare(ctx context.Context, mailbox string) error
-	// Known reports which of the keys have been imported into the mailbox
-	// before, whatever has become of the messages since.
-	Known(ctx context.Context, mailbox string, keys []string) ([]bool, error)
+	// Known reports which of the keys have been imported before, whatever has
+	// become of the messages since.
+	Known(ctx context.Context, keys []string) ([]bool, error)
 	// Import adds messages with their keys, all or none, and returns when that
 	// is durable. Messages that have become known meanwhile are left out.
 	Import(ctx context.Context, mailbox string, items []Item) error
@@ -40,11 +40,12 @@ const (
 
 // An Item is one message to import.
 type Item struct {
-	Key   string // names the message for good, within the mailbox
+	Key   string // names the message for good, within the account
 	Flags []imap.Flag
-	Date  imap.Time
-	Size  int64 // exact, with CRLF
-	// Open returns the bytes; it may be called more than once.
+	Date  imap.Time // internal date; zero means now
+	Size  int64     // exact, with CRLF
+	// Open returns the bytes. It is called once for each item of a batch, in
+	// their order, and read to the end before the next.
 	Open func() (io.ReadCloser, error)
 }
 
@@ -61,7 +62,7 @@ type Reporter interface {
 
 // A Result counts what an import has done.
 type Result struct {
-	Mailboxes int
+	Mailboxes int   // that messages went to, or that were made
 	Imported  int   // messages
 	Known     int   // messages that had been imported before
 	Bytes     int64 // of the messages imported
@@ -85,9 +86,10 @@ type importer struct {
 	report  Reporter
 	result  *Result
 
-	waiting []candidate
-	batch   []Item
-	bytes   int64
+	prepared bool // the mailbox
+	waiting  []candidate
+	batch    []Item
+	bytes    int64
 }
 
 // knownAtOnce is how many keys are asked about in one call.
@@ -120,7 +122,7 @@ func (im *importer) drain(ctx context.Context) error {
 	for i, c := range im.waiting {
 		keys[i] = c.key
 	}
-	known, err := im.target.Known(ctx, im.mailbox, keys)
+	known, err := im.target.Known(ctx, keys)
 	if err != nil {
 		return err
 	}
@@ -169,9 +171,23 @@ func (im *importer) take(ctx context.Context, c candidate) error {
 	return nil
 }
 
+// prepare makes the mailbox. It is not called for one all of whose messages
+// have been imported before: where that is missing, the user has deleted it.
+func (im *importer) prepare(ctx context.Context) error {
+	if im.prepared {
+		return nil
+	}
+	im.prepared = true
+	im.result.Mailboxes++
+	return im.target.Prepare(ctx, im.mailbox)
+}
+
 func (im *importer) send(ctx context.Context) error {
 	if len(im.batch) == 0 {
 		return nil
+	}
+	if err := im.prepare(ctx); err != nil {
+		return err
 	}
 	if err := im.target.Import(ctx, im.mailbox, im.batch); err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strconv"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/maildir"
@@ -17,7 +16,7 @@ import (
 
 // Maildir imports a Maildir with all its folders. With a mailbox given, the top
 // of the tree goes there and its folders below; else they keep their names. A
-// message is known by its folder, its base name and its size.
+// message is known by where it goes, its base name and its size.
 func Maildir(ctx context.Context, m *maildir.Maildir, mailbox string, target Target, report Reporter) (*Result, error) {
 	res := &Result{}
 	folders, err := m.Folders()
@@ -49,20 +48,17 @@ func Maildir(ctx context.Context, m *maildir.Maildir, mailbox string, target Tar
 		total += int64(len(msgs))
 	}
 	var done int64
-	prepared := make(map[string]bool)
 	for _, s := range sources {
-		if err := target.Prepare(ctx, s.mailbox); err != nil {
-			return res, err
-		}
-		if !prepared[s.mailbox] {
-			res.Mailboxes++
-		}
-		prepared[s.mailbox] = true
 		im := &importer{target: target, mailbox: s.mailbox, report: report, result: res}
+		if len(s.msgs) == 0 {
+			if err := im.prepare(ctx); err != nil {
+				return res, err
+			}
+		}
 		for i := range s.msgs {
 			msg := &s.msgs[i]
 			err := im.add(ctx, candidate{
-				key: "maildir:" + msg.Base + ":" + strconv.FormatInt(msg.Size, 10), flags: msg.Flags, date: imap.TimeOf(msg.Date), where: msg.Path(),
+				key: fmt.Sprintf("maildir:%s\x00%s\x00%d", s.mailbox, msg.Base, msg.Size), flags: msg.Flags, date: imap.TimeOf(msg.Date), where: msg.Path(),
 				open: func() (io.ReadCloser, error) { return msg.Open() },
 			})
 			if err != nil {
@@ -91,20 +87,17 @@ func below(mailbox, folder string) (string, error) {
 }
 
 // Mbox imports an mbox into a mailbox, INBOX where none is given. A message is
-// known by the file's path, what it says (but for the headers that mail
+// known by where it goes, the file's path, what it says (but for the headers that mail
 // programs rewrite in place) and its position among those of the file that say
 // the same: so two equal messages are two, and a run after messages have been
 // added, marked or taken away in the file brings what is new and nothing else.
 func Mbox(ctx context.Context, r *mbox.Reader, mailbox string, target Target, report Reporter) (*Result, error) {
-	res := &Result{Mailboxes: 1}
+	res := &Result{}
 	if mailbox == "" {
 		mailbox = imap.Inbox
 	}
 	source, err := sourceID(r.Path())
 	if err != nil {
-		return res, err
-	}
-	if err := target.Prepare(ctx, mailbox); err != nil {
 		return res, err
 	}
 	im := &importer{target: target, mailbox: mailbox, report: report, result: res}
@@ -123,7 +116,7 @@ func Mbox(ctx context.Context, r *mbox.Reader, mailbox string, target Target, re
 			date = 0
 		}
 		err = im.add(ctx, candidate{
-			key:   fmt.Sprintf("mbox:%s:%s:%d", source, base64.RawURLEncoding.EncodeToString(msg.Digest[:18]), equal[msg.Digest]),
+			key:   fmt.Sprintf("mbox:%s\x00%s\x00%s\x00%d", mailbox, source, base64.RawURLEncoding.EncodeToString(msg.Digest[:18]), equal[msg.Digest]),
 			flags: msg.Flags, date: date, where: fmt.Sprintf("%s: message %d (at byte %d)", r.Path(), n, msg.Offset),
 			open: func() (io.ReadCloser, error) { return io.NopCloser(msg.Open()), nil },
 		})

@@ -1,0 +1,285 @@
+// Package daemon is `rookery serve` and what the other commands need of it: it
+// puts store, users, certificates and listeners together, ends them in order,
+// and opens a data folder either itself or by way of the server that has it.
+//
+// It speaks no protocol and prints nothing but logs and the demo's note: that is
+// done by imapserver, lmtp, admin and cmd/rookery. Start with [Run] and
+// [Connect].
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/internal/admin"
+	"github.com/rookery-mail/rookery/internal/lmtp"
+	"github.com/rookery-mail/rookery/internal/passwd"
+)
+
+// Config is what an operator chooses. DataDir and Log are required, and at
+// least one of IMAP and IMAPS.
+type Config struct {
+	// DataDir has the mail, and is made where it is missing.
+	DataDir string
+	// IMAP, IMAPS and LMTP are addresses host:port; LMTP may also be a socket,
+	// unix:PATH. Empty: that listener is off.
+	IMAP, IMAPS, LMTP string
+	// TLSCert and TLSKey are files in PEM. Empty: a self-signed certificate is
+	// made in DataDir.
+	TLSCert, TLSKey string
+	// Passwd is a file of users; empty means that only the store has users.
+	Passwd string
+	// InsecureAuth allows passwords on connections without TLS.
+	InsecureAuth bool
+	// Demo begins with a fresh store of sample mail.
+	Demo bool
+	// Version is what the server says of itself.
+	Version string
+	Log     *slog.Logger
+	// Out gets the demo's note on how to connect.
+	Out io.Writer
+}
+
+// grace is how long connections and deliveries may take to end.
+const grace = 5 * time.Second
+
+// Run serves until ctx ends, and then brings everything to an end in order:
+// clients are told, what is under way is finished and brought to disk. It
+// returns nil when that has worked.
+func Run(ctx context.Context, cfg Config) error {
+	d := &daemon{cfg: cfg, log: cfg.Log, named: make(map[string]net.Listener)}
+	err := d.start(ctx)
+	if err == nil {
+		err = d.wait(ctx)
+	}
+	return errors.Join(err, d.stop())
+}
+
+// daemon is a server that runs.
+type daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	storage *storage
+	certs   *certificates
+	users   *directory
+
+	imap      *imapserver.Server
+	lmtp      *lmtp.Server
+	admin     *http.Server
+	cleanup   []func() // when all has ended, in reverse order
+	listeners []net.Listener
+	named     map[string]net.Listener
+	serving   []func() error
+	failed    chan error
+	running   int
+}
+
+func (d *daemon) start(ctx context.Context) error {
+	if d.cfg.IMAP == "" && d.cfg.IMAPS == "" {
+		return errors.New("neither --imap nor --imaps has an address: there would be nothing to serve")
+	}
+	d.users = &directory{checker: passwd.NewChecker(), log: d.log, now: time.Now}
+	if d.cfg.Passwd != "" {
+		f, err := passwd.Open(d.cfg.Passwd)
+		if err != nil {
+			return fmt.Errorf("--passwd: %w", err)
+		}
+		d.users.file = f
+	}
+	if err := d.openStorage(ctx); err != nil {
+		return err
+	}
+	d.users.store = d.storage.store.Users()
+	names, err := d.users.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	d.users.stored.Store(len(names) > 0)
+	if d.certs, err = loadCertificates(d.cfg.TLSCert, d.cfg.TLSKey, d.cfg.DataDir, time.Now()); err != nil {
+		return err
+	}
+	if err := d.listen(); err != nil {
+		return err
+	}
+	d.warn(len(names))
+	d.failed = make(chan error, len(d.serving))
+	d.running = len(d.serving)
+	for _, serve := range d.serving {
+		go func() { d.failed <- serve() }()
+	}
+	d.log.Info("ready", "version", d.cfg.Version, "data", d.cfg.DataDir, "pid", os.Getpid())
+	if d.cfg.Demo {
+		d.printNote()
+	}
+	return nil
+}
+
+func (d *daemon) openStorage(ctx context.Context) (err error) {
+	if d.cfg.Demo {
+		d.storage, err = openDemo(ctx, d.cfg.DataDir, d.log)
+	} else {
+		d.storage, err = openStorage(ctx, d.cfg.DataDir, d.log)
+	}
+	return err
+}
+
+// listen opens all listeners before any of them is served, so that a port that
+// is taken is told at once.
+func (d *daemon) listen() error {
+	backend, err := d.backend()
+	if err != nil {
+		return err
+	}
+	d.imap, err = imapserver.New(backend, d.users, imapserver.Options{
+		TLS: d.certs.config(), InsecureAuth: d.cfg.InsecureAuth, Version: d.cfg.Version, Log: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	// The servers end by Shutdown, not by a context: that would cut commands off.
+	ctx := context.Background()
+	if err := d.listenTCP("--imap", d.cfg.IMAP, func(ln net.Listener) error { return d.imap.Serve(ctx, ln) }); err != nil {
+		return err
+	}
+	if err := d.listenTCP("--imaps", d.cfg.IMAPS, func(ln net.Listener) error { return d.imap.ServeTLS(ctx, ln) }); err != nil {
+		return err
+	}
+	if d.cfg.LMTP != "" {
+		hostname, _ := os.Hostname()
+		d.lmtp = lmtp.New(&delivery{d.users, d.storage.store}, lmtp.Options{Hostname: hostname, Log: d.log, TempDir: d.cfg.DataDir})
+		if err := d.listenLMTP(); err != nil {
+			return err
+		}
+	}
+	return d.listenAdmin()
+}
+
+func (d *daemon) listenAdmin() error {
+	ln, remove, err := admin.Listen(d.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	d.cleanup = append(d.cleanup, remove)
+	d.listeners = append(d.listeners, ln)
+	d.admin = &http.Server{
+		Handler:           admin.Handler(&control{store: d.storage.store, version: d.cfg.Version}, d.log),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+	}
+	d.serving = append(d.serving, func() error { return d.admin.Serve(ln) })
+	return nil
+}
+
+// warn tells an operator what is not as it should be on a network.
+func (d *daemon) warn(users int) {
+	if d.certs.selfSigned {
+		d.log.Warn("using a self-signed certificate: mail programs will ask whether to trust it; give a real one with --tls-cert and --tls-key",
+			"file", d.certs.certFile, "sha256", d.certs.fingerprint())
+	}
+	if d.cfg.InsecureAuth && d.cfg.IMAP != "" && !isLoopback(d.cfg.IMAP) {
+		d.log.Warn("--insecure-auth allows passwords in the clear, and --imap can be reached from elsewhere: they can be read on the way", "imap", d.cfg.IMAP)
+	}
+	if d.cfg.LMTP != "" && !isLoopback(d.cfg.LMTP) {
+		d.log.Warn("--lmtp can be reached from elsewhere: whoever connects can deliver mail", "lmtp", d.cfg.LMTP)
+	}
+	if users == 0 && (d.users.file == nil || d.users.file.Len() == 0) {
+		d.log.Warn("there are no users yet: add one with `rookery user add NAME --data " + d.cfg.DataDir + "`")
+	}
+}
+
+// wait returns when ctx ends (nil), or a listener or the store has failed.
+func (d *daemon) wait(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			d.log.Info("shutting down")
+			return nil
+		case <-hup:
+			d.reload()
+		case err := <-d.failed:
+			d.running--
+			return fmt.Errorf("a listener has failed, shutting down: %w", err)
+		case <-d.storage.kv.Failed():
+			return errors.New("the store cannot write any more (see the log above: is the disk full or broken?); shutting down, so that a restart finds what was acknowledged")
+		}
+	}
+}
+
+// reload reads certificate and users again, on SIGHUP.
+func (d *daemon) reload() {
+	if err := d.certs.reload(); err != nil {
+		d.log.Error("the certificate stays as it was", "err", err)
+	} else {
+		d.log.Info("the certificate has been read again", "file", d.certs.certFile)
+	}
+	if d.users.file == nil {
+		return
+	}
+	if n, err := d.users.file.Reload(); err != nil {
+		d.log.Error("the users of the passwd file stay as they were", "err", err)
+	} else {
+		d.log.Info("the passwd file has been read again", "users", n)
+	}
+}
+
+// stop ends what start has begun, as far as it came.
+func (d *daemon) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	ends := make(chan error, 3)
+	n := 0
+	end := func(what string, fn func(context.Context) error) {
+		n++
+		go func() {
+			if err := fn(ctx); err != nil {
+				d.log.Warn("some connections were cut off: they took too long to end", "listener", what, "err", err)
+			}
+			ends <- nil
+		}()
+	}
+	if d.imap != nil {
+		end("imap", d.imap.Shutdown)
+	}
+	if d.lmtp != nil {
+		end("lmtp", d.lmtp.Shutdown)
+	}
+	if d.admin != nil {
+		end("admin", func(ctx context.Context) error {
+			err := d.admin.Shutdown(ctx)
+			return errors.Join(err, d.admin.Close())
+		})
+	}
+	for range n {
+		<-ends
+	}
+	for _, ln := range d.listeners {
+		ln.Close() // those that no server had come to serve
+	}
+	for ; d.running > 0; d.running-- {
+		<-d.failed
+	}
+	for i := len(d.cleanup) - 1; i >= 0; i-- {
+		d.cleanup[i]()
+	}
+	if d.storage == nil {
+		return nil
+	}
+	if err := d.storage.Close(); err != nil {
+		return fmt.Errorf("closing the store: %w", err)
+	}
+	d.log.Info("stopped")
+	return nil
+}
