@@ -72,6 +72,10 @@ func (c *Conn) readCommand() (*Call, error) {
 	if d.Err() != nil {
 		return nil, d.Err()
 	}
+	if next := d.Peek(); next != ' ' && next != '\n' {
+		d.Fail("a tag of letters and digits", "")
+		return nil, d.Err()
+	}
 	if name := strings.ToUpper(tag); d.AtEOL() && (name == "DONE" || c.srv.reg.commands[name] != nil) {
 		// A command without its tag, or DONE when IDLE is over: taken for a tag,
 		// the reply would belong to nothing that the client waits for.
@@ -138,7 +142,7 @@ func (c *Conn) parse(call *Call) (Run, error) {
 // refuse answers a command that cannot be run, and skips what is left of it.
 func (c *Conn) refuse(tag string, err error) error {
 	if !isSyntax(err) {
-		return err // the transport failed
+		return c.readFailed(err) // the transport failed
 	}
 	c.log.Debug("command refused", "tag", tag, "err", err)
 	skipErr := c.dec.DiscardCommand()

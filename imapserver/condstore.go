@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"context"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
@@ -60,7 +61,9 @@ func parseChangedSince(c *Call, d *imapwire.Decoder, opts *FetchOptions) {
 	since := d.ModSeq()
 	opts.Since = since
 	opts.Keep = func(r mailindex.Row) bool { return r.ModSeq > since }
-	opts.Atts = append(opts.Atts, c.att("MODSEQ"))
+	if modseq := c.att("MODSEQ"); !slices.Contains(opts.Atts, modseq) {
+		opts.Atts = append(opts.Atts, modseq)
+	}
 }
 
 // parseSearchModSeq reads MODSEQ [entry-name entry-type] value. Flags have no

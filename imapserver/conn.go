@@ -109,13 +109,13 @@ func (c *Conn) decoderOptions() imapwire.DecoderOptions {
 // has no long commands to give.
 func (c *Conn) decoderLimits() imapwire.Limits {
 	l := c.srv.limits
-	line, literal := l.Line, l.Literal
+	line, literal, skip := l.Line, l.Literal, l.Skip
 	if c.login.account == nil {
-		line, literal = min(line, 8<<10), min(literal, 8<<10)
+		line, literal, skip = min(line, 8<<10), min(literal, 8<<10), min(skip, 64<<10)
 	}
 	return imapwire.Limits{
 		MaxLine: line, MaxLiteral: literal, MaxCommand: line + 4*literal,
-		MaxDepth: l.SearchDepth, MaxSkip: l.Skip,
+		MaxDepth: l.SearchDepth, MaxSkip: skip,
 	}
 }
 
@@ -330,10 +330,14 @@ type flushingReader struct {
 func (f flushingReader) Read(p []byte) (int, error) {
 	// The goroutine that reads holds mu, unless it is parked; then all has been
 	// flushed already.
-	if !f.c.parked.Load() && f.c.enc.Buffered() > 0 {
-		if err := f.c.enc.Flush(); err != nil {
-			return 0, err
+	if !f.c.parked.Load() {
+		if f.c.enc.Buffered() > 0 {
+			if err := f.c.enc.Flush(); err != nil {
+				return 0, err
+			}
 		}
+		// In the midst of a command a client is not allowed to be idle.
+		_ = f.c.transport.nc.SetReadDeadline(time.Now().Add(f.c.srv.limits.Read))
 	}
 	return f.r.Read(p)
 }

@@ -1,8 +1,10 @@
 package imapserver
 
 import (
+	"context"
 	"sync"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
 )
 
@@ -90,8 +92,8 @@ func (c *Conn) writeNews() error {
 		c.news.mu.Unlock()
 		c.writeQueued()
 		if poll && c.sel != nil {
-			if err := c.sel.flush(c.srv.ctx, c, flushAll, nil); err != nil {
-				c.log.Warn("looking at the mailbox failed", "mailbox", c.sel.name, "err", err)
+			if err := c.pollIdle(); err != nil {
+				return err
 			}
 		}
 		if err := c.enc.Flush(); err != nil {
@@ -99,6 +101,20 @@ func (c *Conn) writeNews() error {
 		}
 		c.enc.Release()
 	}
+}
+
+// pollIdle tells an idling client what is new in its mailbox.
+func (c *Conn) pollIdle() error {
+	ctx, cancel := context.WithTimeout(c.srv.ctx, c.srv.limits.Command)
+	defer cancel()
+	err := c.sel.flush(ctx, c, flushAll, nil)
+	switch {
+	case imap.KindOf(err) == imap.NotFound:
+		return c.hang(&hangUp{"", "The selected mailbox has been deleted"})
+	case err != nil:
+		c.log.Warn("looking at the mailbox failed", "mailbox", c.sel.name, "err", err)
+	}
+	return nil
 }
 
 // writeQueued writes the responses that were pushed. mu is held.

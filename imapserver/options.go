@@ -53,9 +53,10 @@ type Options struct {
 	Name, Version string
 	// Log gets what an operator must know. nil: slog.Default().
 	Log *slog.Logger
-	// LogProtocol also writes every command and reply at debug level, without
-	// passwords and without the contents of messages.
-	LogProtocol bool
+	// Trace, where set, gets what each connection says, in the form of the
+	// transcripts of package imaptest, without passwords and without the contents
+	// of literals. It is called by the connection's goroutines, a line at a time.
+	Trace func(c *Conn, line string)
 
 	// Extensions are added to the built-in ones.
 	Extensions []*Extension
@@ -87,9 +88,9 @@ type Limits struct {
 
 	// LoginIdle is how long a client may be silent before it is logged in; 5
 	// minutes. Idle is the same afterwards; 65 minutes (RFC 9051 section 5.4
-	// asks for 30 at least). Write is how long the client may take to accept
-	// what is sent; 5 minutes.
-	LoginIdle, Idle, Write time.Duration
+	// asks for 30 at least). Read is how long it may pause in the midst of a
+	// command, Write how long it may take to accept what is sent; 5 minutes.
+	LoginIdle, Idle, Read, Write time.Duration
 	// KeepAlive is how often an idling client is sent an untagged OK, so that
 	// routers do not forget the connection; 4 minutes.
 	KeepAlive time.Duration
@@ -144,6 +145,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.BadCommands, 50, many)
 	orDefault(&l.LoginIdle, 5*time.Minute, forever)
 	orDefault(&l.Idle, 65*time.Minute, forever)
+	orDefault(&l.Read, 5*time.Minute, forever)
 	orDefault(&l.Write, 5*time.Minute, forever)
 	orDefault(&l.KeepAlive, 4*time.Minute, forever)
 	orDefault(&l.Command, 10*time.Minute, forever)
