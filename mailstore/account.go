@@ -39,6 +39,8 @@ type account struct {
 
 	tree atomic.Pointer[tree] // published
 
+	sweeping chan struct{} // holds a value while a sweep runs
+
 	mu      sync.Mutex // guards what follows; held for moments only
 	boxes   map[boxNum]*box
 	reaping bool
@@ -76,7 +78,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 	}
 	a := s.accounts[num]
 	if a == nil {
-		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box)}
+		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), sweeping: make(chan struct{}, 1)}
 		a.idle = sync.NewCond(&a.queueMu)
 		s.accounts[num] = a
 	}

@@ -61,7 +61,7 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 	if err := a.store.blobs.Sync(ctx); err != nil {
 		return nil, imap.E(opName, imap.Other, err)
 	}
-	if weight > maxBatchBytes {
+	if weight > a.store.opts.TxnBytes {
 		ap.staged = true
 		weight = 0
 	}
@@ -238,7 +238,7 @@ func (p *appending) large() error {
 	p.skip = skip
 	for from := 0; from < len(p.items); {
 		to, weight := from, 0
-		for to < len(p.items) && (to == from || weight+p.items[to].Upload.weight() <= maxBatchBytes) {
+		for to < len(p.items) && (to == from || weight+p.items[to].Upload.weight() <= p.a.store.opts.TxnBytes) {
 			weight += p.items[to].Upload.weight()
 			to++
 		}

@@ -35,9 +35,6 @@ var (
 	errStale = errors.New("mailstore: another process has changed the account")
 )
 
-// maxBatchBytes ends the gathering of ops for one transaction.
-const maxBatchBytes = driver.MaxTxnBytes / 2
-
 // submit queues an op and waits until it is durable and published, or failed.
 // When ctx ends before the op has begun, it is not done at all.
 func (a *account) submit(ctx context.Context, o *op) error {
@@ -97,7 +94,7 @@ func (a *account) take() []*op {
 	n, weight := 0, 0
 	for n < len(a.queue) {
 		o := a.queue[n]
-		if n > 0 && (o.alone != nil || weight+o.weight > maxBatchBytes) {
+		if n > 0 && (o.alone != nil || weight+o.weight > a.store.opts.TxnBytes) {
 			break
 		}
 		o.started = true

@@ -263,14 +263,17 @@ func (a *account) noteRef(ref driver.Ref) {
 
 // sweep deletes the blobs that no message names.
 func (a *account) sweep(ctx context.Context) error {
+	select {
+	case a.sweeping <- struct{}{}:
+		defer func() { <-a.sweeping }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	// Appends that commit from here on note their blobs; those before are in
 	// the records.
 	err := a.submit(ctx, &op{alone: func() error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if a.named != nil {
-			return imap.E("mailstore: sweep", imap.InUse, nil)
-		}
 		a.named = make(map[driver.Ref]struct{})
 		return nil
 	}})

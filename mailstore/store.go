@@ -39,6 +39,10 @@ type Options struct {
 	// larger operations take several. 0 means 40,000, which fits
 	// driver.MaxTxnBytes; only tests want less.
 	TxnRows int
+	// TxnBytes is about how many bytes one transaction writes when there is a
+	// choice; larger appends take several. 0 means half of driver.MaxTxnBytes;
+	// only tests want less.
+	TxnBytes int
 }
 
 func (o Options) withDefaults() Options {
@@ -64,6 +68,7 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxKeywords, 5_000)
 	set(&o.HistoryRanges, 10_000)
 	set(&o.TxnRows, 40_000)
+	set(&o.TxnBytes, driver.MaxTxnBytes/2)
 	return o
 }
 

@@ -1,0 +1,214 @@
+package mailstore_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/crashfs"
+	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
+)
+
+// disk is a store on the embedded engines over a file system for tests.
+type disk struct {
+	kv    *pebblekv.KV
+	blobs *bloblog.Store
+	store *mailstore.Store
+}
+
+func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options) *disk {
+	t.Helper()
+	opts = quiet(opts)
+	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := bloblog.Open("blobs", bloblog.Options{FS: fs, Logger: opts.Logger, Manual: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := mailstore.Open(ctx, kv, blobs, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &disk{kv, blobs, store}
+}
+
+func (d *disk) close(t *testing.T) {
+	t.Helper()
+	if err := d.store.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := d.kv.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := d.blobs.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func (d *disk) account(t *testing.T) *mailstore.Account {
+	t.Helper()
+	a, err := d.store.Account(ctx, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// dump writes down all that a user can see of an account.
+func dump(t *testing.T, a *mailstore.Account) string {
+	t.Helper()
+	var b strings.Builder
+	for _, info := range a.Mailboxes() {
+		fmt.Fprintf(&b, "%s noselect=%v missing=%v subscribed=%v %s\n", info.Name, info.NoSelect, info.Missing, info.Subscribed, info.ID)
+		if info.NoSelect || info.Missing {
+			continue
+		}
+		m := open(t, a, info.Name)
+		s := snapshot(t, m)
+		fmt.Fprintf(&b, " UIDVALIDITY %d\n", s.UIDValidity())
+		text := bodies(t, m, allRows(s))
+		for i, r := range allRows(s) {
+			fmt.Fprintf(&b, " %d %s %q\n", r.UID, s.Flags(r.Flags).Wire(), text[i])
+		}
+		m.Close()
+	}
+	return b.String()
+}
+
+// A step is a command that is acknowledged as a whole.
+type step struct {
+	name string
+	do   func(t *testing.T, a *mailstore.Account)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func appendStep(box string, subjects ...string) step {
+	return step{"append", func(t *testing.T, a *mailstore.Account) {
+		var items []mailstore.AppendItem
+		for _, s := range subjects {
+			items = append(items, mailstore.AppendItem{Upload: upload(t, a, mail(s)), Flags: []imap.Flag{imap.Flag("kw-" + s)}, ImportKey: s})
+		}
+		_, err := a.Append(ctx, box, items)
+		must(t, err)
+	}}
+}
+
+func mailboxStep(name, box string, do func(m *mailstore.Mailbox) error) step {
+	return step{name, func(t *testing.T, a *mailstore.Account) {
+		m := open(t, a, box)
+		defer m.Close()
+		must(t, do(m))
+	}}
+}
+
+func storeStep(op mailstore.FlagOp, uids imap.UIDSet, flags ...imap.Flag) step {
+	return mailboxStep("store", imap.Inbox, func(m *mailstore.Mailbox) error {
+		_, err := m.Store(ctx, &mailstore.StoreRequest{UIDs: uids, Op: op, Flags: flags})
+		return err
+	})
+}
+
+func crashSteps() []step {
+	all := imap.UIDSetOfRange(1, 100)
+	return []step{
+		appendStep(imap.Inbox, "one"),
+		appendStep(imap.Inbox, "two", "three", "four", "five", "six"),
+		{"create", func(t *testing.T, a *mailstore.Account) {
+			_, err := a.Create(ctx, "work/old", nil)
+			must(t, err)
+		}},
+		storeStep(mailstore.FlagsAdd, all, imap.FlagSeen, "label"),
+		mailboxStep("copy", imap.Inbox, func(m *mailstore.Mailbox) error {
+			_, err := m.Copy(ctx, all, "work/old")
+			return err
+		}),
+		storeStep(mailstore.FlagsAdd, imap.UIDSetOf(1, 3, 5), imap.FlagDeleted),
+		mailboxStep("expunge", imap.Inbox, func(m *mailstore.Mailbox) error { return m.Expunge(ctx, nil) }),
+		mailboxStep("move", "work/old", func(m *mailstore.Mailbox) error {
+			_, err := m.Move(ctx, imap.UIDSetOfRange(2, 5), imap.Inbox)
+			return err
+		}),
+		{"rename", func(t *testing.T, a *mailstore.Account) { must(t, a.Rename(ctx, "work", "job/past")) }},
+		{"rename INBOX", func(t *testing.T, a *mailstore.Account) { must(t, a.Rename(ctx, imap.Inbox, "archive/2020")) }},
+		{"subscribe", func(t *testing.T, a *mailstore.Account) { must(t, a.Subscribe(ctx, "archive", true)) }},
+		{"delete", func(t *testing.T, a *mailstore.Account) { must(t, a.Delete(ctx, "archive/2020")) }},
+		{"delete", func(t *testing.T, a *mailstore.Account) { must(t, a.Delete(ctx, "job/past")) }},
+		appendStep(imap.Inbox, "seven"),
+	}
+}
+
+// After a power cut at any operation the store opens, its references are
+// right, what was acknowledged is there, and the command that was under way
+// has happened as a whole or not at all.
+func TestCutAtEveryOperation(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	for name, opts := range map[string]mailstore.Options{
+		"one transaction each": {},
+		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
+	} {
+		opts.Now = func() time.Time { return now }
+		t.Run(name, func(t *testing.T) {
+			cuts := crashfs.EveryCut(t, 1, func() crashfs.Scenario { return crashScenario(opts) })
+			if cuts < 10 {
+				t.Errorf("only %d cuts", cuts)
+			}
+		})
+	}
+}
+
+func crashScenario(opts mailstore.Options) crashfs.Scenario {
+	var dumps []string // after each step, the first before all
+	acknowledged := -1 // index in dumps
+	note := func(t *testing.T, fs *crashfs.FS, a *mailstore.Account) {
+		alive := fs.Alive()
+		dumps = append(dumps, dump(t, a))
+		if alive {
+			acknowledged = len(dumps) - 1
+		}
+	}
+	return crashfs.Scenario{
+		Run: func(t *testing.T, fs *crashfs.FS) {
+			d := openDisk(t, fs, opts)
+			a := d.account(t)
+			note(t, fs, a)
+			for _, s := range crashSteps() {
+				s.do(t, a)
+				note(t, fs, a)
+			}
+			d.close(t)
+		},
+		Check: func(t *testing.T, fs *crashfs.FS) {
+			d := openDisk(t, fs, opts)
+			a := d.account(t)
+			got := dump(t, a)
+			if next := acknowledged + 1; (acknowledged < 0 || got != dumps[acknowledged]) && (next >= len(dumps) || got != dumps[next]) {
+				was := ""
+				if acknowledged >= 0 {
+					was = dumps[acknowledged]
+				}
+				t.Errorf("after step %d the store has\n%s\nacknowledged was\n%s", acknowledged, got, was)
+			}
+			check(t, d.store)
+			// It goes on working, and comes to rest with nothing left over.
+			uid := appendMail(t, a, imap.Inbox, mail("after the cut"))
+			if st, err := a.Status(imap.Inbox); err != nil || st.UIDNext != uid+1 {
+				t.Errorf("status %+v, %v", st, err)
+			}
+			must(t, d.store.Sweep(ctx))
+			check(t, d.store)
+			d.close(t)
+		},
+	}
+}
