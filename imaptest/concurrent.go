@@ -79,7 +79,7 @@ func (w *world) together(ctx context.Context, seed uint64) error {
 func (w *world) look(s *session) error {
 	if !s.selected {
 		s.start(false)
-		if _, err := w.ok(s, "SELECT INBOX", false, nil); err != nil {
+		if _, err := w.ok(s, "SELECT INBOX", true, nil); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func (w *world) wander(s *session, rng *rand.Rand) error {
 	op := randomOp{a: rng.Uint32(), b: rng.Uint32(), c: rng.Uint32()}
 	if !s.selected {
 		s.start(false)
-		if _, err := w.ok(s, "SELECT INBOX", false, nil); err != nil {
+		if _, err := w.ok(s, "SELECT INBOX", true, nil); err != nil {
 			return err
 		}
 		return s.resolve()

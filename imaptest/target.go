@@ -24,8 +24,9 @@ func Transcripts() fs.FS {
 // A Target is what is tested.
 type Target struct {
 	// New makes a fresh server for one test: no connections, accounts with an
-	// empty INBOX and nothing else. What it starts it ends with t.Cleanup. It
-	// is called from several goroutines at once.
+	// empty INBOX and nothing else. Where starting a server is dear, one server
+	// with new accounts will do. What New starts it ends with t.Cleanup. It is
+	// called from several goroutines at once.
 	New func(t testing.TB) *Server
 
 	// Lacks lists capabilities that the server is not meant to have. A
