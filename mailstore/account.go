@@ -39,6 +39,8 @@ type account struct {
 
 	tree atomic.Pointer[tree] // published
 
+	ready atomic.Bool // read, and begin has ended: it has an INBOX
+
 	sweeping chan struct{} // holds a value while a sweep runs
 
 	mu      sync.Mutex // guards what follows; held for moments only
@@ -83,13 +85,13 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 		s.accounts[num] = a
 	}
 	s.mu.Unlock()
-	if a.tree.Load() != nil {
+	if a.ready.Load() {
 		return a, nil
 	}
 	// Reading happens in the committer, so that it happens once and not beside
 	// a change.
 	err := a.submit(ctx, &op{alone: func() error {
-		if a.tree.Load() != nil {
+		if a.ready.Load() {
 			return nil
 		}
 		if err := a.reload(); err != nil {
@@ -101,7 +103,11 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 			a.stopWatch = stop
 			a.queueMu.Unlock()
 		}
-		return a.begin()
+		if err := a.begin(); err != nil {
+			return err
+		}
+		a.ready.Store(true)
+		return nil
 	}})
 	if err != nil {
 		return nil, err
