@@ -197,11 +197,19 @@ func Addresses(address string) []string {
 	return names
 }
 
-// reply turns an error of the Deliverer into one for the client.
+// refuse turns an error of Resolve into one for the client.
+func (s *Server) refuse(err error, address string) error {
+	if imap.KindOf(err) == imap.NotFound {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user here"}
+	}
+	return s.reply(err, address)
+}
+
+// reply turns an error of Deliver into one for the client. Only what will not
+// change by itself is refused for good: a sender that is told to try again has
+// lost nothing.
 func (s *Server) reply(err error, address string) error {
 	switch imap.KindOf(err) {
-	case imap.NotFound:
-		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user here"}
 	case imap.TooBig:
 		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "Message is too big"}
 	case imap.OverQuota:

@@ -29,7 +29,7 @@ type desk struct {
 func (d *desk) Resolve(_ context.Context, address string) (string, error) {
 	for _, name := range lmtp.Addresses(address) {
 		switch name {
-		case "ann", "bob", "full", "down":
+		case "ann", "bob", "full", "down", "vanished":
 			return name, nil
 		case "maybe":
 			return "", imap.Unavailable
@@ -42,6 +42,8 @@ func (d *desk) Deliver(_ context.Context, user string, r io.Reader, size int64) 
 	switch user {
 	case "full":
 		return imap.OverQuota
+	case "vanished":
+		return imap.NotFound
 	case "down":
 		return errors.New("the disk is on fire")
 	}
@@ -145,9 +147,10 @@ func TestDelivery(t *testing.T) {
 	c.say("RCPT TO:<bob@example.com>", "250 ")
 	c.say("RCPT TO:<full@example.com>", "250 ")
 	c.say("RCPT TO:<down@example.com>", "250 ")
+	c.say("RCPT TO:<vanished@example.com>", "250 ")
 	c.say("DATA", "354 ")
 	c.send("Subject: x\r\n\r\n..dot\r\nb\xff\r\n.\r\n")
-	c.expect("250 2.1.5 <Ann+lists@example.com>", "250 2.1.5 <bob@example.com>", "552 5.2.2 <full@", "451 4.3.0 <down@")
+	c.expect("250 2.1.5 <Ann+lists@example.com>", "250 2.1.5 <bob@example.com>", "552 5.2.2 <full@", "451 4.3.0 <down@", "451 4.3.0 <vanished@")
 	c.say("QUIT", "221 ")
 	want := "Return-Path: <sender@example.org>\r\nDelivered-To: bob@example.com\r\n" +
 		"Received: from client.example ([127.0.0.1])\r\n\tby mx.example (Rookery) with LMTP id ID\r\n" +

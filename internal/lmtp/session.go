@@ -45,7 +45,7 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	user, err := s.server.to.Resolve(s.server.ctx, to)
 	if err != nil {
-		return s.server.reply(err, to)
+		return s.server.refuse(err, to)
 	}
 	s.rcpts = append(s.rcpts, recipient{to, user})
 	return nil
