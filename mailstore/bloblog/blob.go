@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,7 +23,8 @@ type record struct {
 	seg  *segment
 	file vfs.File
 	at   place
-	head []byte // the first bytes of the record, as far as they were read
+	head []byte  // the first bytes of the record, as far as they were read
+	full *[]byte // head's memory, where it comes from Store.heads
 }
 
 // find locates the blob and reads its header and up to size bytes in all.
@@ -43,7 +45,7 @@ func (s *Store) find(a driver.Account, ref driver.Ref, size int) (*record, error
 	if g == nil {
 		return nil, imap.E("blob open", imap.NotFound, nil)
 	}
-	r, err := readRecord(g, at, size)
+	r, err := s.readRecord(g, at, size)
 	if err == errBadRecord {
 		err = s.explain(g, a, ref, at)
 	}
@@ -84,7 +86,8 @@ func (s *Store) locateLocked(ref driver.Ref) place {
 	return placeOf(ref)
 }
 
-func readRecord(g *segment, at place, size int) (*record, error) {
+// readRecord reads what find says. The memory of firstRead bytes is used again.
+func (s *Store) readRecord(g *segment, at place, size int) (*record, error) {
 	f, salt, err := g.open()
 	if err != nil {
 		return nil, err
@@ -92,16 +95,32 @@ func readRecord(g *segment, at place, size int) (*record, error) {
 	if at.pos() < segmentHeader {
 		return nil, errBadRecord
 	}
-	head := make([]byte, max(size, recordHeadLen))
-	n, err := f.ReadAt(head, at.pos())
-	if err != nil && err != io.EOF {
-		return nil, err
+	r := &record{seg: g, file: f, at: at}
+	if size == firstRead {
+		r.full, _ = s.heads.Get().(*[]byte)
 	}
-	h, err := decodeRecordHeader(head[:n], salt, at)
+	if r.full == nil {
+		p := make([]byte, max(size, recordHeadLen))
+		r.full = &p
+	}
+	n, err := f.ReadAt(*r.full, at.pos())
+	if err == nil || err == io.EOF {
+		r.head = (*r.full)[:n]
+		r.recordHeader, err = decodeRecordHeader(r.head, salt, at)
+	}
 	if err != nil {
+		s.reuse(r)
 		return nil, err
 	}
-	return &record{recordHeader: h, seg: g, file: f, at: at, head: head[:n]}, nil
+	return r, nil
+}
+
+// reuse takes back the memory that the record's beginning was read into.
+func (s *Store) reuse(r *record) {
+	if r.full != nil && len(*r.full) == firstRead {
+		s.heads.Put(r.full)
+	}
+	r.full, r.head = nil, nil
 }
 
 // read fills p from the record, pos bytes behind its beginning.
@@ -149,6 +168,7 @@ func (s *Store) Open(ctx context.Context, a driver.Account, ref driver.Ref) (dri
 		if err == nil {
 			return b, nil
 		}
+		s.reuse(r)
 		s.release(r.seg)
 	}
 	return nil, s.named("blob open", a, ref, err)
@@ -185,7 +205,7 @@ type blob struct {
 // settle reads a short blob whole and lets go of its segment.
 func (b *blob) settle() error {
 	if b.r.stored > blockSize {
-		b.r.head = nil
+		b.store.reuse(b.r)
 		return nil
 	}
 	if int64(len(b.r.head)) >= recordHeadLen+b.r.stored {
@@ -230,6 +250,9 @@ func (b *blob) ReadAt(p []byte, off int64) (int, error) {
 // readBlock reads from one block, checked.
 func (b *blob) readBlock(p []byte, off int64) (int, error) {
 	if b.r.stored <= blockSize {
+		if b.data == nil {
+			return 0, imap.E("blob read", imap.ServerBug, os.ErrClosed)
+		}
 		return copy(p, b.data[off:]), nil
 	}
 	i := off / blockSize
@@ -268,9 +291,14 @@ func (b *blob) load(i int64, p []byte) error {
 func (b *blob) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.closed && b.r.stored > blockSize {
-		b.store.release(b.r.seg)
+	if b.closed {
+		return nil
 	}
 	b.closed = true
+	if b.r.stored > blockSize {
+		b.store.release(b.r.seg)
+	}
+	b.data = nil
+	b.store.reuse(b.r)
 	return nil
 }

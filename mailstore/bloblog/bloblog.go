@@ -89,6 +89,7 @@ type Store struct {
 	lanes  chan struct{} // counts those who write long ones
 	group  group         // the callers of Sync
 	graves *deadLog
+	heads  sync.Pool // of firstRead bytes
 
 	// tidying is held by the one who seals or moves. steady is held for writing
 	// at the moment when moved blobs change their place.
@@ -112,6 +113,7 @@ type Store struct {
 	toSeal    []sealing              // full, or left by a crash
 	stuck     map[uint32]bool        // cannot be moved: damaged
 	lostMoves bool                   // a damaged segment hides where some blobs are
+	stale     map[driver.Ref]int     // older copies that a crash has left
 	stats     Stats                  // counters only
 
 	kick     chan struct{}
@@ -153,6 +155,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		fresh:    make(map[driver.Ref]bool),
 		dirty:    make(map[*segment][]*writer),
 		stuck:    make(map[uint32]bool),
+		stale:    make(map[driver.Ref]int),
 		kick:     make(chan struct{}, 1),
 		quit:     quit,
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -209,12 +210,13 @@ func TestDeletesAreRemembered(t *testing.T) {
 	must(t, s.Close())
 }
 
-// damage changes one byte of what some file has at the place of needle.
+// damage changes one byte at the place of needle, in the last file that has it.
 func damage(t testing.TB, fs *vfs.MemFS, needle []byte, offset int) {
 	t.Helper()
 	names, err := fs.List("blobs")
 	must(t, err)
-	for _, name := range names {
+	slices.Sort(names)
+	for _, name := range slices.Backward(names) {
 		f, err := fs.OpenReadWrite("blobs/"+name, "test")
 		must(t, err)
 		info, err := f.Stat()

@@ -103,8 +103,9 @@ func (s *Store) recoverLane(g *segment) (kept bool, err error) {
 	return true, nil
 }
 
-// recoverMoves learns where the moved blobs of a segment are. Where a crash has
-// left an older copy, that one is dead.
+// recoverMoves learns where the moved blobs of a segment are. A crash may have
+// left an older copy; then one of the two is stale. It is the older one, unless
+// the newer one was not synced and is torn.
 func (s *Store) recoverMoves(g *segment) error {
 	if !g.moved {
 		return nil
@@ -124,13 +125,44 @@ func (s *Store) recoverMoves(g *segment) error {
 		if e.ref == at.ref() {
 			continue
 		}
-		if old := s.segments[s.locateLocked(e.ref).segment]; old != nil {
-			old.dead += e.bytes()
+		stale := s.segments[s.locateLocked(e.ref).segment]
+		if stale != nil && !g.sealed && s.verify(g, at) != nil {
+			stale = g
+		} else {
+			s.moves.set(e.ref, at)
 		}
-		s.moves.set(e.ref, at)
+		if stale != nil {
+			stale.dead += e.bytes()
+			s.stale[e.ref]++
+		}
 	}
 	if g.sealed {
 		return g.closeFile()
+	}
+	return nil
+}
+
+// verify reads a record and checks all of it.
+func (s *Store) verify(g *segment, at place) error {
+	r, err := s.readRecord(g, at, firstRead)
+	if err != nil {
+		return err
+	}
+	defer s.reuse(r)
+	_, sums, err := r.tail()
+	if err != nil {
+		return err
+	}
+	block := make([]byte, min(r.stored, blockSize))
+	for pos := int64(0); pos < r.stored; pos += blockSize {
+		p := block[:min(blockSize, r.stored-pos)]
+		if err := r.read(p, recordHeadLen+pos); err != nil {
+			return err
+		}
+		if binary.LittleEndian.Uint32(sums) != sum(p) {
+			return errBadContent
+		}
+		sums = sums[4:]
 	}
 	return nil
 }

@@ -201,7 +201,7 @@ func (s *Store) openMover() (err error) {
 // copyRecord copies a record, its content as it is, and returns the new place.
 // A damaged content is copied with its old checksums, and stays damaged.
 func (s *Store) copyRecord(g *segment, e entry) (off uint32, err error) {
-	r, err := readRecord(g, place{g.id, e.off}, copyChunk)
+	r, err := s.readRecord(g, place{g.id, e.off}, copyChunk)
 	if err != nil {
 		return 0, err
 	}
@@ -251,10 +251,9 @@ func (s *Store) publishMoves(g *segment, all, moved []entry) {
 	for _, e := range moved {
 		copied[e.ref] = true
 	}
-	for _, e := range all { // what is dead here is gone with the segment
-		if s.locateLocked(e.ref) == (place{g.id, e.off}) && s.dead.has(e.ref) && !copied[e.ref] {
-			s.dead.remove(e.ref)
-			s.moves.remove(e.ref)
+	for _, e := range all {
+		if !copied[e.ref] {
+			s.forgetLocked(e.ref, place{g.id, e.off})
 		}
 	}
 	for _, e := range moved {
@@ -274,4 +273,29 @@ func (s *Store) publishMoves(g *segment, all, moved []entry) {
 	s.stats.Removed++
 	delete(s.segments, g.id)
 	g.doomed = true
+}
+
+// forgetLocked forgets a record that goes with its segment: a blob that was
+// deleted, or a stale copy of one. That the blob is deleted must be known for as
+// long as there is another copy, which would come back to life otherwise.
+func (s *Store) forgetLocked(ref driver.Ref, at place) {
+	here := s.locateLocked(ref) == at
+	if s.stale[ref] > 0 {
+		if here { // nothing is found there from now on; the stale copy stays dead
+			return
+		}
+		if s.stale[ref]--; s.stale[ref] > 0 {
+			return
+		}
+		delete(s.stale, ref)
+		if s.segments[s.locateLocked(ref).segment] != nil {
+			return // the blob itself lives on, or is dead, where it is
+		}
+	} else if !here {
+		return
+	}
+	if s.dead.has(ref) {
+		s.dead.remove(ref)
+		s.moves.remove(ref)
+	}
 }
