@@ -11,12 +11,23 @@ import (
 // compares: each character in title case, then decomposed as far as it goes.
 // Octets that are not UTF-8 stay as they are. Two strings are equal under the
 // collation, or one a substring of the other, when their folded octets are.
-func Fold(dst []byte, s string) []byte { return fold(dst, s) }
+func Fold(dst []byte, s string) []byte { return fold(nil, dst, s) }
 
 // FoldString is [Fold] from string to string.
-func FoldString(s string) string { return string(fold(make([]byte, 0, len(s)), s)) }
+func FoldString(s string) string { return string(fold(nil, make([]byte, 0, len(s)), s)) }
 
-func fold[S string | []byte](dst []byte, s S) []byte {
+// folder remembers how it folded characters, which makes it a few times
+// faster than Fold outside of ASCII.
+type folder struct{ known [256]foldedRune }
+
+type foldedRune struct {
+	r    rune
+	n    uint8
+	utf8 [11]byte
+}
+
+// fold is Fold; with f not nil it uses what f remembers.
+func fold[S string | []byte](f *folder, dst []byte, s S) []byte {
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c < utf8.RuneSelf {
@@ -32,12 +43,30 @@ func fold[S string | []byte](dst []byte, s S) []byte {
 		}
 		n := min(len(s)-i, utf8.UTFMax)
 		r, size := utf8.DecodeRuneInString(string(s[i : i+n]))
-		if r == utf8.RuneError && size == 1 {
+		switch {
+		case r == utf8.RuneError && size == 1:
 			dst = append(dst, c)
-		} else {
+		case f != nil:
+			dst = f.rune(dst, r)
+		default:
 			dst = foldRune(dst, r)
 		}
 		i += size
+	}
+	return dst
+}
+
+// rune folds one character above U+007F.
+func (f *folder) rune(dst []byte, r rune) []byte {
+	e := &f.known[uint32(r)%uint32(len(f.known))]
+	if e.r == r {
+		return append(dst, e.utf8[:e.n]...)
+	}
+	start := len(dst)
+	dst = foldRune(dst, r)
+	if n := len(dst) - start; n <= len(e.utf8) {
+		*e = foldedRune{r: r, n: uint8(n)}
+		copy(e.utf8[:], dst[start:])
 	}
 	return dst
 }

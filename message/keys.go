@@ -19,7 +19,7 @@ func (d *Digest) deriveKeys(f *headerFields) {
 		d.References = messageIDs(f.inReplyTo, 1)
 	}
 	base, marked := baseSubject(f.subject)
-	d.Subject, d.IsReplyOrForward = string(fold(nil, base)), marked
+	d.Subject, d.IsReplyOrForward = string(fold(nil, nil, base)), marked
 	d.Sort.From, d.Sort.DisplayFrom = addressKeys(f.from)
 	d.Sort.To, d.Sort.DisplayTo = addressKeys(f.to)
 	d.Sort.Cc, _ = addressKeys(f.cc)
@@ -40,15 +40,15 @@ func addressKeys(v []byte) (mailbox, display string) {
 		return "", ""
 	}
 	clip := func(b []byte) []byte { return b[:min(len(b), maxSortKey)] }
-	mailbox = string(fold(nil, clip(a.mailbox)))
+	mailbox = string(fold(nil, nil, clip(a.mailbox)))
 	if a.kind != addressMailbox { // of a group's start: its name
 		return mailbox, mailbox
 	}
-	name := fold(nil, decodeWords(nil, clip(a.name)))
+	name := fold(nil, nil, decodeWords(nil, clip(a.name)))
 	if len(name) == 0 {
-		name = fold(name, clip(a.mailbox))
+		name = fold(nil, name, clip(a.mailbox))
 		name = append(name, '@')
-		name = fold(name, clip(a.host))
+		name = fold(nil, name, clip(a.host))
 	}
 	return mailbox, string(name)
 }

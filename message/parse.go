@@ -15,16 +15,37 @@ import (
 // the stored octets; what is served then, and its digest, are those of
 // [ServedReader] and [ParseServed].
 func Parse(r io.Reader, lim Limits) (*Digest, *Text, error) {
-	lim = lim.withDefaults()
-	text := &Text{Version: Version}
-	p := newParser(lim, newTextCollector(text, lim.TextBytes))
-	if err := p.read(r); err != nil {
+	return NewParser(lim).Parse(r)
+}
+
+// Parser digests one message after another, like [Parse], and keeps its
+// buffers in between: some 100 kB after ordinary mail, and what Limits allow
+// at most. It must not be used by two goroutines at a time.
+type Parser struct {
+	lim    Limits
+	parser parser
+	keeper keeper
+	br     *bufio.Reader
+}
+
+// NewParser returns a parser with these limits.
+func NewParser(lim Limits) *Parser {
+	return &Parser{lim: lim.withDefaults(), br: bufio.NewReaderSize(nil, readBuffer)}
+}
+
+// Parse is the function [Parse], with the limits of p. It may be called again
+// after an error.
+func (p *Parser) Parse(r io.Reader) (*Digest, *Text, error) {
+	defer p.br.Reset(nil)
+	p.br.Reset(r)
+	q := &p.parser
+	q.begin(p.lim, p.keeper.begin(p.lim.TextBytes))
+	if err := q.read(p.br); err != nil {
 		return nil, nil, err
 	}
-	p.text.finish()
-	text.Truncated = text.Truncated || p.d.Truncated
-	p.d.Preview = p.text.preview.result()
-	return p.digest(), text, nil
+	q.d.Preview = q.text.preview.result()
+	d := q.digest()
+	return d, p.keeper.text(d.Truncated), nil
 }
 
 // node is a part while the message is being read.
@@ -75,21 +96,21 @@ type parser struct {
 	fields     headerFields
 }
 
-func newParser(lim Limits, text *textCollector) *parser {
-	p := &parser{
+// begin readies the parser for another message.
+func (p *parser) begin(lim Limits, text *textCollector) {
+	*p = parser{
 		lim: lim, d: &Digest{Version: Version}, text: text,
 		headerLeft: lim.HeaderBytes, fieldsLeft: lim.HeaderFields, addrsLeft: lim.Addresses,
+		hdr: p.hdr[:0], wire: p.wire[:0], stack: p.stack[:0],
 	}
 	p.push(&node{})
-	return p
 }
 
 const readBuffer = 32 << 10
 
 // read passes a message through the parser, line by line; long lines come in
 // pieces.
-func (p *parser) read(r io.Reader) error {
-	br := bufio.NewReaderSize(r, readBuffer)
+func (p *parser) read(br *bufio.Reader) error {
 	for start := true; ; {
 		b, err := br.ReadSlice('\n')
 		more := errors.Is(err, bufio.ErrBufferFull)

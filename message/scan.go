@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 )
@@ -17,8 +18,9 @@ func Scan(r io.Reader, lim Limits, keys []Key) (found []bool, err error) {
 		bodyText: newSink(placeBody), visible: newSink(placeBody),
 	}
 	c.preview.found = "-" // none wanted
-	p := newParser(lim.withDefaults(), c)
-	if err := p.read(r); err != nil {
+	var p parser
+	p.begin(lim.withDefaults(), c)
+	if err := p.read(bufio.NewReaderSize(r, readBuffer)); err != nil {
 		return nil, err
 	}
 	for _, s := range []textSink{c.header, c.mime, c.bodyText, c.visible} {
@@ -43,6 +45,7 @@ type scanSink struct {
 	maybe   []bool // found since mark: may be taken back
 	buf     []byte // the end of what was seen, and what is being looked at
 	keep    int    // how much of the end matters
+	folder  folder
 }
 
 // seeker is a key for one sink.
@@ -105,16 +108,16 @@ func (s *scanSink) settle() {
 
 func (s *scanSink) text(b []byte) {
 	s.trim()
-	s.buf = fold(s.buf, b)
+	s.buf = fold(&s.folder, s.buf, b)
 	s.look()
 }
 
 func (s *scanSink) field(name, value []byte) {
 	s.trim()
 	start := len(s.buf)
-	s.buf = fold(s.buf, name)
+	s.buf = fold(&s.folder, s.buf, name)
 	s.buf = append(s.buf, ": "...)
-	s.buf = fold(s.buf, value)
+	s.buf = fold(&s.folder, s.buf, value)
 	for _, k := range s.seekers {
 		line := s.buf[start:]
 		if k.prefix != nil && bytes.HasPrefix(line, k.prefix) && bytes.Contains(line[len(k.prefix):], k.needle) {

@@ -22,9 +22,10 @@ import (
 // The result holds no NUL, so to serve it again changes nothing. raw must not
 // change while the reader is in use. Errors are those of raw.
 func ServedReader(raw io.ReaderAt, size int64, lim Limits) (io.Reader, error) {
-	p := newParser(lim.withDefaults(), &textCollector{off: true})
+	var p parser
+	p.begin(lim.withDefaults(), &textCollector{off: true})
 	whole := io.NewSectionReader(raw, 0, size)
-	if err := p.read(whole); err != nil {
+	if err := p.read(bufio.NewReaderSize(whole, readBuffer)); err != nil {
 		return nil, err
 	}
 	if !p.d.HasNUL {

@@ -1,40 +1,48 @@
 package message
 
-import "bytes"
-
-// newTextCollector returns a collector that fills t with at most limit octets.
-func newTextCollector(t *Text, limit int64) *textCollector {
-	budget := &textBudget{left: limit, text: t}
-	return &textCollector{
-		header:   &storeSink{budget: budget},
-		mime:     &storeSink{budget: budget},
-		bodyText: &storeSink{budget: budget},
-		visible:  &storeSink{budget: budget},
-	}
+// keeper is the collector that fills a Text, with its sinks.
+type keeper struct {
+	collector                   textCollector
+	header, mime, body, visible storeSink
+	budget                      textBudget
+	folder                      folder
 }
 
-// finish hands the text over.
-func (c *textCollector) finish() {
-	h, ok := c.header.(*storeSink)
-	if !ok {
-		return
+// begin readies the keeper for another message, of which it keeps at most
+// limit octets of text.
+func (k *keeper) begin(limit int64) *textCollector {
+	k.budget = textBudget{left: limit}
+	for _, s := range [...]*storeSink{&k.header, &k.mime, &k.body, &k.visible} {
+		*s = storeSink{buf: s.buf[:0], budget: &k.budget, folder: &k.folder}
 	}
-	t := h.budget.text
-	t.Header = bytes.Clone(h.buf)
-	t.MIME = bytes.Clone(c.mime.(*storeSink).buf)
-	t.Body = bytes.Clone(c.bodyText.(*storeSink).buf)
+	c := &k.collector
+	c.header, c.mime, c.bodyText, c.visible = &k.header, &k.mime, &k.body, &k.visible
+	c.preview = previewer{buf: c.preview.buf[:0]}
+	c.active = false
+	return c
+}
+
+// text returns what was kept.
+func (k *keeper) text(truncated bool) *Text {
+	return &Text{
+		Version: Version, Truncated: truncated || k.budget.cut,
+		Header: append([]byte(nil), k.header.buf...),
+		MIME:   append([]byte(nil), k.mime.buf...),
+		Body:   append([]byte(nil), k.body.buf...),
+	}
 }
 
 // textBudget bounds the text that all sinks keep.
 type textBudget struct {
 	left int64
-	text *Text
+	cut  bool // there was more
 }
 
 // storeSink keeps text, folded.
 type storeSink struct {
 	buf    []byte
 	budget *textBudget
+	folder *folder
 }
 
 func (s *storeSink) wants() bool { return s.budget.left > 0 }
@@ -51,10 +59,10 @@ func (s *storeSink) back(m textMark) {
 func (s *storeSink) text(b []byte) {
 	start := len(s.buf)
 	if s.budget.left <= 0 {
-		s.budget.text.Truncated = s.budget.text.Truncated || len(b) > 0
+		s.budget.cut = s.budget.cut || len(b) > 0
 		return
 	}
-	s.buf = fold(s.buf, b)
+	s.buf = fold(s.folder, s.buf, b)
 	s.charge(start)
 }
 
@@ -63,9 +71,9 @@ func (s *storeSink) folded(b []byte) { s.buf = append(s.buf, b...) }
 
 func (s *storeSink) field(name, value []byte) {
 	start := len(s.buf)
-	s.buf = fold(s.buf, name)
+	s.buf = fold(s.folder, s.buf, name)
 	s.buf = append(s.buf, ": "...)
-	s.buf = fold(s.buf, value)
+	s.buf = fold(s.folder, s.buf, value)
 	s.buf = append(s.buf, '\n')
 	s.charge(start)
 }
@@ -75,7 +83,7 @@ func (s *storeSink) field(name, value []byte) {
 func (s *storeSink) charge(start int) {
 	n := int64(len(s.buf) - start)
 	if n > s.budget.left {
-		s.budget.text.Truncated = true
+		s.budget.cut = true
 		n = s.budget.left
 		s.buf = s.buf[:start+int(n)]
 	}
