@@ -81,11 +81,9 @@ func FuzzFold(f *testing.F) {
 		if utf8.ValidString(s) && !utf8.ValidString(folded) {
 			t.Fatalf("%q folds to %q", s, folded)
 		}
-		for i := range s { // folding is character by character
-			if parts := message.FoldString(s[:i]) + message.FoldString(s[i:]); parts != folded {
-				t.Fatalf("%q folds to %q, its parts at %d to %q", s, folded, i, parts)
-			}
-			break
+		_, size := utf8.DecodeRuneInString(s) // folding is character by character
+		if parts := message.FoldString(s[:size]) + message.FoldString(s[size:]); parts != folded {
+			t.Fatalf("%q folds to %q, its parts at %d to %q", s, folded, size, parts)
 		}
 		if !bytes.Equal(message.Fold(nil, s), []byte(folded)) {
 			t.Fatal("Fold and FoldString differ")

@@ -12,7 +12,7 @@ import (
 // strings and octets have their length before them.
 const (
 	digestMark = 'D'
-	textMark1  = 'T'
+	textMark   = 'T'
 	storedForm = 1
 )
 
@@ -108,7 +108,7 @@ func UnmarshalDigest(b []byte) (*Digest, error) {
 
 // AppendBinary appends the stored form of t. The error is always nil.
 func (t *Text) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, textMark1, storedForm)
+	b = append(b, textMark, storedForm)
 	b = binary.AppendUvarint(b, uint64(t.Version))
 	b = append(b, packBits(t.Truncated))
 	b = appendBlob(b, t.Header)
@@ -119,7 +119,7 @@ func (t *Text) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalText reads what [Text.AppendBinary] wrote. The result shares the
 // memory of b. Damaged input gives an error of kind [imap.Corruption].
 func UnmarshalText(b []byte) (*Text, error) {
-	r := newStoredReader(b, textMark1)
+	r := newStoredReader(b, textMark)
 	t := &Text{Version: uint16(r.max(1<<16 - 1)), Truncated: r.byte()&1 != 0}
 	t.Header, t.MIME, t.Body = r.blob(), r.blob(), r.blob()
 	if r.err == nil && len(r.b) > 0 {

@@ -32,14 +32,6 @@ func appendLiteral(dst, s []byte) []byte {
 	return dst
 }
 
-// appendNString appends s, or NIL where s is nil (not: empty).
-func appendNString(dst, s []byte) []byte {
-	if s == nil {
-		return append(dst, "NIL"...)
-	}
-	return appendString(dst, s)
-}
-
 func replaceNUL(b []byte) {
 	for {
 		i := bytes.IndexByte(b, 0)
