@@ -111,7 +111,7 @@ func (c *Conn) decoderLimits() imapwire.Limits {
 	l := c.srv.limits
 	line, literal, skip := l.Line, l.Literal, l.Skip
 	if c.login.account == nil {
-		line, literal, skip = min(line, 8<<10), min(literal, 8<<10), min(skip, 64<<10)
+		line, literal, skip = min(line, 8<<10), min(literal, 8<<10), min(skip, 1<<20)
 	}
 	return imapwire.Limits{
 		MaxLine: line, MaxLiteral: literal, MaxCommand: line + 4*literal,
