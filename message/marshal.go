@@ -11,9 +11,9 @@ import (
 // not that of the digest's content: that follows. Integers are varints,
 // strings and octets have their length before them.
 const (
-	digestMark = 'D'
-	textMark   = 'T'
-	storedForm = 1
+	markOfDigest = 'D'
+	markOfText   = 'T'
+	storedForm   = 1
 )
 
 // maxStoredDepth bounds the recursion of reading parts.
@@ -21,7 +21,7 @@ const maxStoredDepth = maxDepth + 1
 
 // AppendBinary appends the stored form of d. The error is always nil.
 func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, digestMark, storedForm)
+	b = append(b, markOfDigest, storedForm)
 	b = binary.AppendUvarint(b, uint64(d.Version))
 	b = append(b, packBits(d.IsReplyOrForward, d.HasSent, d.HasNUL, d.Has8BitHeader, d.Truncated))
 	b = binary.AppendUvarint(b, uint64(d.Size))
@@ -78,7 +78,7 @@ func (p *Part) append(b []byte, base int64) []byte {
 // result are those of b; its strings are not. Damaged input gives an error of
 // kind [imap.Corruption], or a digest whose offsets are in order nevertheless.
 func UnmarshalDigest(b []byte) (*Digest, error) {
-	r := newStoredReader(b, digestMark)
+	r := newStoredReader(b, markOfDigest)
 	d := &Digest{Version: uint16(r.max(1<<16 - 1))}
 	flags := r.byte()
 	d.IsReplyOrForward, d.HasSent, d.HasNUL = flags&1 != 0, flags&2 != 0, flags&4 != 0
@@ -108,7 +108,7 @@ func UnmarshalDigest(b []byte) (*Digest, error) {
 
 // AppendBinary appends the stored form of t. The error is always nil.
 func (t *Text) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, textMark, storedForm)
+	b = append(b, markOfText, storedForm)
 	b = binary.AppendUvarint(b, uint64(t.Version))
 	b = append(b, packBits(t.Truncated))
 	b = appendBlob(b, t.Header)
@@ -119,7 +119,7 @@ func (t *Text) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalText reads what [Text.AppendBinary] wrote. The result shares the
 // memory of b. Damaged input gives an error of kind [imap.Corruption].
 func UnmarshalText(b []byte) (*Text, error) {
-	r := newStoredReader(b, textMark)
+	r := newStoredReader(b, markOfText)
 	t := &Text{Version: uint16(r.max(1<<16 - 1)), Truncated: r.byte()&1 != 0}
 	t.Header, t.MIME, t.Body = r.blob(), r.blob(), r.blob()
 	if r.err == nil && len(r.b) > 0 {
