@@ -3,6 +3,7 @@ package mailstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -38,7 +39,8 @@ type Message struct {
 
 // Bounds of what Fetch reads ahead.
 const (
-	fetchRows  = 256
+	fetchFirst = 16 // rows of the first read, so that an answer begins soon
+	fetchRows  = 1024
 	fetchBytes = 1 << 20
 )
 
@@ -49,11 +51,12 @@ const (
 // transaction is held while fn runs.
 func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
 	op := "mailstore: fetch from " + m.name
+	chunk := fetchFirst
 	for from := 0; from < len(rows); {
 		if err := ctx.Err(); err != nil {
 			return imap.E(op, imap.Other, err)
 		}
-		recs, err := m.a.readRecords(ctx, rows[from:min(from+fetchRows, len(rows))], need)
+		recs, err := m.a.readRecords(ctx, rows[from:min(from+chunk, len(rows))], need)
 		if err != nil {
 			return imap.E(op, imap.Other, err)
 		}
@@ -69,6 +72,7 @@ func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn
 			}
 		}
 		from += len(recs)
+		chunk = min(chunk*4, fetchRows)
 	}
 	return nil
 }
@@ -85,49 +89,89 @@ type records struct {
 func (a *account) readRecords(ctx context.Context, rows []mailindex.Row, need Need) ([]records, error) {
 	var list []records
 	err := a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
-		list = make([]records, 0, len(rows))
-		size := 0
+		list = make([]records, len(rows))
 		for i := range rows {
-			if size > fetchBytes {
-				break
-			}
-			rec := records{msg: rows[i].Msg}
-			if err := rec.read(r, need); err != nil {
-				return err
-			}
-			size += len(rec.digest) + len(rec.text)
-			list = append(list, rec)
+			list[i] = records{msg: rows[i].Msg, err: imap.NotFound}
 		}
-		return nil
+		var n int
+		err := readKind(r, keyMessage, list, &n, func(rec *records, data []byte) int {
+			rec.rec, rec.err = decodeMessage(data)
+			return 0
+		})
+		if err == nil && need&NeedDigest != 0 {
+			err = readKind(r, keyDigest, list, &n, func(rec *records, data []byte) int {
+				rec.digest = bytes.Clone(data)
+				return len(data)
+			})
+		}
+		list = list[:n]
+		if err == nil && need&NeedText != 0 {
+			err = readKind(r, keyText, list, &n, func(rec *records, data []byte) int {
+				rec.text = bytes.Clone(data)
+				return len(data)
+			})
+		}
+		list = list[:n]
+		return err
 	})
 	return list, err
 }
 
-func (rec *records) read(r driver.Reader, need Need) error {
-	data, ok, err := r.Get(numKey(keyMessage, rec.msg))
-	if err != nil {
-		return err
-	}
-	if !ok {
-		rec.err = imap.NotFound
+// readKind reads the records of one kind, until they have fetchBytes. take
+// says how many bytes it has kept; n is how many of the list are done.
+func readKind(r driver.Reader, kind byte, list []records, n *int, take func(rec *records, data []byte) int) error {
+	*n = len(list)
+	size := 0
+	if !dense(list) {
+		for i := range list {
+			data, ok, err := r.Get(numKey(kind, list[i].msg))
+			if err != nil {
+				return err
+			}
+			if ok {
+				size += take(&list[i], data)
+			}
+			if size > fetchBytes {
+				*n = i + 1
+				return nil
+			}
+		}
 		return nil
 	}
-	if rec.rec, rec.err = decodeMessage(data); rec.err != nil {
+	i := 0
+	err := scanRange(r, numKey(kind, list[0].msg), numKey(kind, list[len(list)-1].msg+1), func(key, data []byte) error {
+		msg := numOfKey(key)
+		for list[i].msg < msg {
+			i++
+		}
+		if list[i].msg != msg {
+			return nil
+		}
+		size += take(&list[i], data)
+		if size > fetchBytes {
+			*n = i + 1
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
 		return nil
 	}
-	if need&NeedDigest != 0 {
-		if data, _, err = r.Get(numKey(keyDigest, rec.msg)); err != nil {
-			return err
-		}
-		rec.digest = bytes.Clone(data)
+	return err
+}
+
+// dense reports whether one scan is cheaper than a look-up for each: messages
+// ascend, and few others lie between them.
+func dense(list []records) bool {
+	if len(list) < 4 || list[len(list)-1].msg-list[0].msg > 3*uint64(len(list)) {
+		return false
 	}
-	if need&NeedText != 0 {
-		if data, _, err = r.Get(numKey(keyText, rec.msg)); err != nil {
-			return err
+	for i := 1; i < len(list); i++ {
+		if list[i].msg <= list[i-1].msg {
+			return false
 		}
-		rec.text = bytes.Clone(data)
 	}
-	return nil
+	return true
 }
 
 // assemble makes a Message of records. closeBody ends the reading.
