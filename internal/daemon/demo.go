@@ -135,7 +135,7 @@ mbsync       save this as demo.mbsyncrc and run: mkdir -p demo-mail; mbsync -c d
   IMAPStore remote
   Host localhost
   Port {{.}}
-  TLSType IMAPS
+  SSLType IMAPS
   CertificateFile {{$.Cert}}
   User {{$.User}}
   Pass {{$.Password}}
