@@ -28,7 +28,12 @@ type instance struct {
 
 func openInstance(dir string, opts Options) (*instance, error) {
 	in := &instance{dir: dir, log: opts.Logger, failed: make(chan struct{}), mode: pebble.Sync, stop: func() {}}
+	opts.FS = &logFS{FS: opts.FS, fail: in.fail}
 	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, fail: in.fail}))
+	if failure := in.failure(); err == nil && failure != nil {
+		in.db, err = db, failure
+		_ = in.close() // its failure is known
+	}
 	if err != nil {
 		kind := imap.Unavailable
 		if pebble.IsCorruptionError(err) {
@@ -65,15 +70,9 @@ func (in *instance) failure() error {
 }
 
 // apply hands the batch to Pebble, which shows it to readers and begins to
-// write it. Pebble panics where it cannot rotate its log (disk full, say), in
-// the goroutine of whoever commits at that moment, and calls Fatalf elsewhere.
-func (in *instance) apply(batch *pebble.Batch) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("pebble cannot go on: %v", p)
-			in.fail(err)
-		}
-	}()
+// write it.
+func (in *instance) apply(batch *pebble.Batch) error {
+	var err error
 	if in.mode == pebble.NoSync {
 		err = in.db.Apply(batch, pebble.NoSync)
 	} else {
@@ -82,12 +81,13 @@ func (in *instance) apply(batch *pebble.Batch) (err error) {
 	return errors.Join(err, in.failure())
 }
 
-// wait waits until an applied batch is as durable as the store promises.
+// wait waits until an applied batch is as durable as the store promises. A
+// failure that came before Pebble spoke of success counts: see logFS.
 func (in *instance) wait(batch *pebble.Batch) error {
 	if in.mode == pebble.NoSync {
 		return nil
 	}
-	return batch.SyncWait()
+	return errors.Join(batch.SyncWait(), in.failure())
 }
 
 // startSyncer makes what a relaxed store has acknowledged durable within the

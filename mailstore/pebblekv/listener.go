@@ -2,7 +2,6 @@ package pebblekv
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -29,7 +28,7 @@ func (l *listener) Errorf(format string, args ...any) {
 }
 
 func (l *listener) Fatalf(format string, args ...any) {
-	err := errors.New(fmt.Sprintf(format, args...))
+	err := fmt.Errorf("%s", fmt.Sprintf(format, args...))
 	for _, a := range args {
 		if cause, ok := a.(error); ok {
 			err = fmt.Errorf("pebble cannot go on: %w", cause)

@@ -98,7 +98,7 @@ func read(b driver.Blobs, a driver.Account, ref driver.Ref) ([]byte, error) {
 	defer blob.Close()
 	p, err := io.ReadAll(io.NewSectionReader(blob, 0, blob.Size()))
 	if err == nil && int64(len(p)) != blob.Size() {
-		err = fmt.Errorf("Size is %d, %d bytes were read", blob.Size(), len(p))
+		err = fmt.Errorf("the Size is %d, %d bytes were read", blob.Size(), len(p))
 	}
 	return p, err
 }
