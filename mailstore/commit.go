@@ -32,6 +32,7 @@ type op struct {
 
 var (
 	errLarge = errors.New("mailstore: the change is too large for one transaction")
+	errLater = errors.New("mailstore: the transaction is full")
 	errStale = errors.New("mailstore: another process has changed the account")
 )
 
@@ -72,12 +73,16 @@ func (a *account) submit(ctx context.Context, o *op) error {
 	return o.err
 }
 
-// post queues an op that nobody waits for.
+// maxPosted bounds the queue for ops that may be left out.
+const maxPosted = 64
+
+// post queues an op that nobody waits for. Where much waits already, it is
+// left out: it must be one that somebody will ask for again.
 func (a *account) post(o *op) {
 	o.done = make(chan struct{})
 	a.queueMu.Lock()
 	defer a.queueMu.Unlock()
-	if a.closed {
+	if a.closed || len(a.queue) > maxPosted {
 		return
 	}
 	a.queue = append(a.queue, o)
@@ -147,6 +152,10 @@ func (a *account) shutdown() {
 	}
 }
 
+// maxTxnBytes is what one transaction writes at most, with some room for what
+// the engine adds.
+const maxTxnBytes = driver.MaxTxnBytes * 3 / 4
+
 // commit runs ops in one transaction, and those that turn out to be too large
 // for it after that.
 func (a *account) commit(ops []*op) {
@@ -154,16 +163,25 @@ func (a *account) commit(ops []*op) {
 	if err != nil {
 		for _, o := range ops {
 			// An op that failed by itself keeps its own error.
-			if o.err == nil || errors.Is(o.err, errLarge) {
+			if o.err == nil || errors.Is(o.err, errLarge) || errors.Is(o.err, errLater) {
 				o.err = err
 			}
 		}
 		return
 	}
+	var later []*op
 	for _, o := range ops {
-		if errors.Is(o.err, errLarge) {
+		switch {
+		case errors.Is(o.err, errLater):
+			later = append(later, o)
+		case errors.Is(o.err, errLarge) && o.large != nil:
 			o.err = guard(o.large)
+		case errors.Is(o.err, errLarge):
+			o.err = imap.E("mailstore: commit", imap.Limit, o.err)
 		}
+	}
+	if len(later) > 0 {
+		a.commit(later)
 	}
 }
 
@@ -217,6 +235,7 @@ type batch struct {
 	changed changed
 	graves  []grave
 	wrote   bool
+	size    int // bytes of what was written
 }
 
 // update runs one transaction and, when it is committed, makes its outcome the
@@ -232,6 +251,14 @@ func (a *account) update(ops []*op) (*batch, error) {
 			o.err = nil
 			t := &opTx{a: a, b: b, rec: b.rec, tree: b.tree, changed: make(changed)}
 			if o.err = guard(func() error { return o.run(t) }); o.err != nil {
+				continue
+			}
+			if b.size+t.size > maxTxnBytes {
+				// It would not fit; alone it has the whole transaction.
+				o.err = errLater
+				if b.size == 0 {
+					o.err = errLarge
+				}
 				continue
 			}
 			if err := t.flush(); err != nil {
@@ -372,6 +399,7 @@ func (t *opTx) flush() error {
 		}
 	}
 	t.b.wrote = t.b.wrote || len(t.writes) > 0
+	t.b.size += t.size
 	t.b.rec, t.b.tree = t.rec, t.tree
 	maps.Copy(t.b.changed, t.changed)
 	t.b.graves = append(t.b.graves, t.graves...)

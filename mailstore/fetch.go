@@ -249,7 +249,8 @@ func (a *account) readBody(rec *records, blob driver.Blob, need Need, msg *Messa
 
 // digestAgain derives digest and text from the message, and has them stored.
 func (a *account) digestAgain(rec *records, blob driver.Blob, need Need, msg *Message) error {
-	digest, text, err := message.ParseServed(blob, rec.rec.rawSize, a.store.opts.Limits)
+	var d, t []byte
+	digest, err := a.digest(blob, rec.rec.rawSize, &d, &t)
 	if err != nil {
 		return err
 	}
@@ -257,15 +258,9 @@ func (a *account) digestAgain(rec *records, blob driver.Blob, need Need, msg *Me
 		msg.Digest = digest
 	}
 	if need&NeedText != 0 {
-		msg.Text = text
-	}
-	d, err := digest.AppendBinary(nil)
-	if err != nil {
-		return err
-	}
-	t, err := text.AppendBinary(nil)
-	if err != nil {
-		return err
+		if msg.Text, err = message.UnmarshalText(t); err != nil {
+			return err
+		}
 	}
 	num := rec.msg
 	a.post(&op{weight: len(d) + len(t), run: func(tx *opTx) error {

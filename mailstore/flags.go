@@ -204,15 +204,20 @@ func (s *flagStore) large() error {
 
 // resume writes the rows of large STOREs that are not on disk yet.
 func (a *account) resume() error {
+	limit := a.store.opts.TxnRows
 	for len(a.storing) > 0 {
 		s := a.storing[0]
 		next := imap.UID(0)
 		o := &op{run: func(t *opTx) (err error) {
-			next, err = s.writeRows(t)
+			next, err = s.writeRows(t, limit)
 			return err
 		}}
 		_, err := a.update([]*op{o})
-		if err = errors.Join(err, o.err); err != nil {
+		if err = errors.Join(err, o.err); errors.Is(err, errLarge) && limit > 1 {
+			limit /= 2 // rows with many keywords
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		s.cursor = next
@@ -223,9 +228,9 @@ func (a *account) resume() error {
 	return nil
 }
 
-// writeRows writes the next rows of a large STORE and returns where to go on,
-// 0 where all is done.
-func (s *storing) writeRows(t *opTx) (next imap.UID, err error) {
+// writeRows writes up to left rows of a large STORE and returns where to go
+// on, 0 where all is done.
+func (s *storing) writeRows(t *opTx, left int) (next imap.UID, err error) {
 	st := t.state(s.box)
 	if st == nil {
 		t.delete(s.key())
@@ -234,7 +239,6 @@ func (s *storing) writeRows(t *opTx) (next imap.UID, err error) {
 	plain := &boxState{c: st.c, kw: st.kw}
 	e := &boxEdit{t: t, num: s.box, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 	e.ed = mailindex.New(plain.c.meta(1), st.kw.names).Edit()
-	left := t.a.store.opts.TxnRows
 	for _, r := range s.uids.Ranges() {
 		if r.Stop < s.cursor {
 			continue

@@ -311,14 +311,19 @@ func (tr *transfer) large() error {
 		return err
 	}
 	limit := tr.a.store.opts.TxnRows
-	for from := 0; from < len(st.rows); from += limit {
+	for from := 0; from < len(st.rows); {
 		chunk := st.rows[from:min(from+limit, len(st.rows))]
 		err := tr.step(false, func(t *opTx) error {
 			dst := &boxEdit{t: t, num: st.hole.box, modseq: st.hole.modseq, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 			dst.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
 			return t.place(dst, chunk, st.first+imap.UID(from))
 		})
-		if err != nil {
+		switch {
+		case err == nil:
+			from += len(chunk)
+		case errors.Is(err, errLarge) && limit > 1:
+			limit /= 2 // rows with many keywords
+		default:
 			tr.a.reap()
 			return err
 		}

@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"context"
+	"io"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -68,14 +69,8 @@ func (u *Upload) finish(meta []byte) error {
 	if u.ref != 0 {
 		return nil
 	}
-	digest, text, err := message.ParseServed(u.w, u.size, u.a.store.opts.Limits)
+	digest, err := u.a.digest(u.w, u.size, &u.digest, &u.text)
 	if err != nil {
-		return imap.E("mailstore: digest a message", imap.Other, err)
-	}
-	if u.digest, err = digest.AppendBinary(nil); err != nil {
-		return imap.E("mailstore: digest a message", imap.Other, err)
-	}
-	if u.text, err = text.AppendBinary(nil); err != nil {
 		return imap.E("mailstore: digest a message", imap.Other, err)
 	}
 	u.rec = messageRec{rawSize: u.size, size: digest.Size, headerLen: digest.Root.BodyStart, hasNUL: digest.HasNUL}
@@ -86,6 +81,30 @@ func (u *Upload) finish(meta []byte) error {
 	}
 	u.rec.ref = u.ref
 	return nil
+}
+
+// digest derives what is kept of a message, and encodes it.
+func (a *account) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
+	limits := a.store.opts.Limits
+	for {
+		d, t, err := message.ParseServed(r, size, limits)
+		if err != nil {
+			return nil, err
+		}
+		if *digest, err = d.AppendBinary(nil); err != nil {
+			return nil, err
+		}
+		if *text, err = t.AppendBinary(nil); err != nil {
+			return nil, err
+		}
+		if len(*digest)+len(*text) <= driver.MaxTxnBytes/2 || limits.HeaderBytes < 4096 {
+			return d, nil
+		}
+		// A header made to be a burden: less of it is looked at, so that the
+		// records fit a transaction.
+		limits.HeaderBytes /= 4
+		limits.TextBytes = limits.HeaderBytes
+	}
 }
 
 // maxThreadIDs bounds the identifiers of one message that the thread index
