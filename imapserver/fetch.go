@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -178,16 +179,15 @@ func (c *Call) markSeen(ctx context.Context, uids imap.UIDSet, opts *FetchOption
 	if sel.readOnly || !slices.ContainsFunc(opts.Atts, func(a *FetchAtt) bool { return a.Seen }) || !sel.canStore(imap.FlagSeen) {
 		return unseen, nil
 	}
-	for from, to := range sel.spans(uids) {
-		for p := range sel.view.PagesFrom(from) {
-			for i := max(from-p.First, 0); i < p.Len() && p.First+i < to; i++ {
-				if sel.view.Flags(p.Flags[i]).Bits()&mailindex.BitSeen == 0 && (opts.Keep == nil || opts.Keep(p.Row(i))) {
-					unseen.Add(p.UIDs[i])
-				}
-			}
-			if p.First+p.Len() >= to {
-				break
-			}
+	// Another session may have taken \Seen away since this one was told of it,
+	// so what counts is how the mailbox is now.
+	latest, err := sel.box.Snapshot(ctx)
+	if err != nil {
+		return unseen, err
+	}
+	for p, i := range rowsOf(latest, uids) {
+		if latest.Flags(p.Flags[i]).Bits()&mailindex.BitSeen == 0 && (opts.Keep == nil || opts.Keep(p.Row(i))) {
+			unseen.Add(p.UIDs[i])
 		}
 	}
 	if unseen.IsEmpty() {
@@ -210,17 +210,27 @@ func (s *selection) canStore(flag imap.Flag) bool {
 	return slices.ContainsFunc(flags, func(f imap.Flag) bool { return imap.EqualFlag(f, flag) })
 }
 
-// spans yields the positions in the view of a set of UIDs, as half-open ranges.
-func (s *selection) spans(uids imap.UIDSet) func(yield func(from, to int) bool) {
-	return func(yield func(from, to int) bool) {
+// rowsOf yields the rows of a set of UIDs, as pages and indexes in them.
+func rowsOf(v *mailindex.Snapshot, uids imap.UIDSet) iter.Seq2[*mailindex.Page, int] {
+	return func(yield func(*mailindex.Page, int) bool) {
 		for _, r := range uids.Ranges() {
-			from, _ := s.view.Find(r.Start)
-			to, found := s.view.Find(r.Stop)
+			from, _ := v.Find(r.Start)
+			to, found := v.Find(r.Stop)
 			if found {
 				to++
 			}
-			if from < to && !yield(from, to) {
-				return
+			if from >= to {
+				continue
+			}
+			for p := range v.PagesFrom(from) {
+				for i := max(from-p.First, 0); i < p.Len() && p.First+i < to; i++ {
+					if !yield(p, i) {
+						return
+					}
+				}
+				if p.First+p.Len() >= to {
+					break
+				}
 			}
 		}
 	}
@@ -242,17 +252,10 @@ type fetcher struct {
 // writeRows writes responses that need the index only.
 func (f *fetcher) writeRows(uids imap.UIDSet) {
 	m := FetchMessage{sel: f.sel}
-	for from, to := range f.sel.spans(uids) {
-		for p := range f.sel.view.PagesFrom(from) {
-			for i := max(from-p.First, 0); i < p.Len() && p.First+i < to; i++ {
-				m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
-				if f.opts.Keep == nil || f.opts.Keep(m.Row) {
-					_ = f.write(&m) // items of the index cannot fail
-				}
-			}
-			if p.First+p.Len() >= to {
-				break
-			}
+	for p, i := range rowsOf(f.sel.view, uids) {
+		m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
+		if f.opts.Keep == nil || f.opts.Keep(m.Row) {
+			_ = f.write(&m) // items of the index cannot fail
 		}
 	}
 }
@@ -274,17 +277,15 @@ func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
 			return f.write(&FetchMessage{Message: msg, Seq: seqs[i], Row: rows[i], sel: f.sel})
 		})
 	}
-	for from, to := range f.sel.spans(uids) {
-		for pos := from; pos < to; pos++ {
-			row := f.sel.view.Row(pos)
-			if f.opts.Keep != nil && !f.opts.Keep(row) {
-				continue
-			}
-			rows, seqs = append(rows, row), append(seqs, imap.SeqNum(pos+1))
-			if len(rows) == fetchBatch {
-				if err := flush(); err != nil {
-					return err
-				}
+	for p, i := range rowsOf(f.sel.view, uids) {
+		row := p.Row(i)
+		if f.opts.Keep != nil && !f.opts.Keep(row) {
+			continue
+		}
+		rows, seqs = append(rows, row), append(seqs, imap.SeqNum(p.First+i+1))
+		if len(rows) == fetchBatch {
+			if err := flush(); err != nil {
+				return err
 			}
 		}
 	}

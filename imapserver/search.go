@@ -72,6 +72,9 @@ func parseSearch(c *Call, d *imapwire.Decoder) Run {
 		if n := c.Conn.sel.view.Len(); int64(p.highest) > int64(n) {
 			return bad("There is no message %d; the mailbox has %d", p.highest, n)
 		}
+		if p.charset != "" && c.Conn.enabled.utf8 {
+			return bad("Everything is UTF-8 after ENABLE UTF8=ACCEPT; leave CHARSET away") // RFC 9755 section 3
+		}
 		if p.charset != "" && !message.KnownCharset(p.charset) {
 			c.saveNothing(&opts)
 			return &imap.Error{Kind: imap.BadCharset, Code: "BADCHARSET (UTF-8 US-ASCII)", Text: "Unknown charset " + quoteArg(p.charset)}

@@ -104,17 +104,15 @@ func dateKey(name string, match func(is, day imap.Date) bool) *SearchKey {
 	}}
 }
 
-// sentKey compares the Date field; a message without one is taken to have been
-// sent at its internal date (RFC 5256 section 2.2).
+// sentKey compares the Date field. A message without one matches none of the
+// three keys.
 func sentKey(name string, match func(is, day imap.Date) bool) *SearchKey {
 	return &SearchKey{Name: name, Parse: func(_ *Call, d *imapwire.Decoder) Matcher {
 		d.SP()
 		day := d.Date()
-		return Matcher{Need: NeedDigest, Match: func(m *SearchMessage, msg *Message) bool {
-			if t, ok := msg.Digest.SentDate(); ok {
-				return match(imap.DateOf(t), day)
-			}
-			return match(m.Row.Date.Date(), day)
+		return Matcher{Need: NeedDigest, Match: func(_ *SearchMessage, msg *Message) bool {
+			t, ok := msg.Digest.SentDate()
+			return ok && match(imap.DateOf(t), day)
 		}}
 	}}
 }
