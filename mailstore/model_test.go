@@ -16,10 +16,9 @@ import (
 
 // modelMessage is a message as the naive model of a store keeps it.
 type modelMessage struct {
-	uid    imap.UID
-	body   string
-	flags  map[imap.Flag]bool
-	modseq imap.ModSeq
+	uid   imap.UID
+	body  string
+	flags map[imap.Flag]bool
 }
 
 func (m *modelMessage) wire() string {
