@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapmodel"
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/imaptest"
+)
+
+func TestTranscripts(t *testing.T) {
+	when := time.Date(2024, 5, 17, 12, 0, 0, 0, time.UTC)
+	imaptest.Run(t, imaptest.Target{
+		Transcripts: os.DirFS("testdata"),
+		New: func(t testing.TB) *imaptest.Server {
+			files := fstest.MapFS{
+				"one.eml":            {Data: []byte("Subject: one\n\nFrom a file\n"), ModTime: when},
+				"notes.txt":          {Data: []byte("no message")},
+				"work/2024/two.eml":  {Data: []byte("Subject: two\r\n\r\nAlready\r\n"), ModTime: when},
+				"work/2024/more.eml": {Data: []byte("Subject: more\n\n\n"), ModTime: when},
+			}
+			s := &running{files: files}
+			s.start(t)
+			t.Cleanup(func() { s.server.Close() })
+			return &imaptest.Server{
+				Dial:  s.dial,
+				Users: []imaptest.User{{Name: "ann", Password: "secret"}},
+				Restart: func(context.Context) error {
+					s.server.Close()
+					s.start(t)
+					return nil
+				},
+			}
+		},
+	})
+}
+
+// running is a server that can be restarted on the same files and state.
+type running struct {
+	files  fstest.MapFS
+	state  imapmodel.MemoryState
+	server *imapserver.Server
+}
+
+func (r *running) start(t testing.TB) {
+	server, err := newServer(r.files, &r.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server = server
+}
+
+func (r *running) dial(context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go r.server.ServeConn(context.Background(), theirs)
+	return ours, nil
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/rookery-mail/rookery/imaptest"
+)
+
+func TestTranscripts(t *testing.T) {
+	imaptest.Run(t, imaptest.Target{
+		Transcripts: os.DirFS("testdata"),
+		New: func(t testing.TB) *imaptest.Server {
+			server, err := newServer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { server.Close() })
+			return &imaptest.Server{
+				Dial: func(context.Context) (net.Conn, error) {
+					ours, theirs := net.Pipe()
+					go server.ServeConn(context.Background(), theirs)
+					return ours, nil
+				},
+				Users: []imaptest.User{{Name: "ann", Password: "secret"}},
+			}
+		},
+	})
+}
