@@ -125,7 +125,7 @@ func (f *importFlags) run(ctx context.Context, std streams, unit string, fn impo
 			fmt.Fprintln(std.out)
 		}
 		if err != nil {
-			return fmt.Errorf("the import is not finished: %w\nRun it again when that is solved: what has been imported is not imported twice.", err)
+			return fmt.Errorf("the import is not finished: %w\nRun it again when that is solved: what has been imported is not imported twice", err)
 		}
 		if res.Unread > 0 {
 			return exitError{fmt.Errorf("%s could not be read; run the import again when that is solved", count(res.Unread, "message")), exitPartly}
