@@ -236,9 +236,9 @@ func (s *storing) writeRows(t *opTx, left int) (next imap.UID, err error) {
 		t.delete(s.key())
 		return 0, nil
 	}
-	plain := &boxState{c: st.c, kw: st.kw}
 	e := &boxEdit{t: t, num: s.box, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
-	e.ed = mailindex.New(plain.c.meta(1), st.kw.names).Edit()
+	e.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
+	ids := make(map[string]mailindex.FlagsID) // by the flags that rows had
 	for _, r := range s.uids.Ranges() {
 		if r.Stop < s.cursor {
 			continue
@@ -254,11 +254,16 @@ func (s *storing) writeRows(t *opTx, left int) (next imap.UID, err error) {
 				return errEnough
 			}
 			left--
-			old, err := e.kw.decodeFlags(flags)
-			if err != nil {
-				return err
+			id, ok := ids[string(flags)]
+			if !ok {
+				old, err := e.kw.decodeFlags(flags)
+				if err != nil {
+					return err
+				}
+				id = e.ed.Intern(applyFlags(s.op, old, s.flags))
+				ids[string(flags)] = id
 			}
-			row.Flags, row.ModSeq = e.ed.Intern(applyFlags(s.op, old, s.flags)), s.modseq
+			row.Flags, row.ModSeq = id, s.modseq
 			return e.putRow(&row)
 		})
 		if errors.Is(err, errEnough) {
