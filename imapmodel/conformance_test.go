@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/rookery-mail/rookery/imapmodel"
 	"github.com/rookery-mail/rookery/imapserver"
@@ -87,4 +88,43 @@ func TestConformance(t *testing.T) {
 			imaptest.Concurrent(t, target(features, false), imaptest.RandomOptions{})
 		})
 	}
+}
+
+// quirky shows other names to a client that cannot take colons.
+type quirky struct{ *memory.Model }
+
+func (q quirky) Mailboxes(ctx context.Context, user string) ([]imapmodel.Mailbox, error) {
+	name := "a:b"
+	if c := imapserver.ConnFrom(ctx); c != nil && c.ClientID()["name"] == "Zimbra" {
+		name = "a-b"
+	}
+	return []imapmodel.Mailbox{{Name: "INBOX"}, {Name: name}}, nil
+}
+
+func (quirky) Features() imapmodel.Features { return 0 }
+
+func TestModelKnowsItsClient(t *testing.T) {
+	tt := target(0, false)
+	tt.Transcripts = fstest.MapFS{"client-id.txtar": {Data: []byte(`rfc: 2971
+# What the client says of itself reaches the model.
+
+a C: LIST "" a%
+a S: * LIST (...) "/" a:b
+a S: OK
+a C: ID ("name" "Zimbra")
+a S: * ID $_
+a S: OK
+a C: LIST "" a%
+a S: * LIST (...) "/" a-b
+a S: OK
+`)}}
+	tt.New = func(t testing.TB) *imaptest.Server {
+		r := &restartable{t: t, model: quirky{memory.New()}, opts: imapmodel.Options{Log: quiet()}}
+		if err := r.start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { r.server.Close(); r.backend.Close() })
+		return &imaptest.Server{Dial: r.dial, Users: []imaptest.User{{Name: "ann", Password: "secret"}}}
+	}
+	imaptest.Run(t, tt)
 }

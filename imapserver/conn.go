@@ -121,6 +121,7 @@ func (c *Conn) decoderLimits() imapwire.Limits {
 
 // serve runs the connection to its end.
 func (c *Conn) serve(ctx context.Context) {
+	ctx = context.WithValue(ctx, connKey{}, c)
 	err := c.guard(func() error { return c.run(ctx) })
 	c.end(err)
 }
