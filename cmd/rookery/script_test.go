@@ -58,7 +58,8 @@ const patience = 30 * time.Second
 type server struct {
 	cmd  *exec.Cmd
 	done chan error
-	log  lockedBuffer
+	out  *lockedBuffer
+	log  *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -83,7 +84,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || s.cmd != nil {
 		ts.Fatalf("start: a server is running, or !")
 	}
-	s.log = lockedBuffer{}
+	s.out, s.log = &lockedBuffer{}, &lockedBuffer{}
 	args = append([]string{"serve", "--imap", "127.0.0.1:0", "--imaps", "127.0.0.1:0", "--lmtp", "127.0.0.1:0"}, args...)
 	s.cmd = exec.Command("rookery", args...)
 	path, err := lookIn(ts.Getenv("PATH"), "rookery")
@@ -91,7 +92,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	s.cmd.Path, s.cmd.Err = path, nil
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR")}
-	s.cmd.Stdout, s.cmd.Stderr = ts.Stdout(), &s.log
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.log
 	ts.Check(s.cmd.Start())
 	s.done = make(chan error, 1)
 	cmd := s.cmd
@@ -118,6 +119,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	for _, m := range regexp.MustCompile(`msg=listening for=(\S+) addr=(\S+)`).FindAllStringSubmatch(s.log.String(), -1) {
 		ts.Setenv(strings.ToUpper(m[1]), m[2])
 	}
+	fmt.Fprint(ts.Stdout(), s.out.String())
 	fmt.Fprint(ts.Stderr(), s.log.String())
 }
 

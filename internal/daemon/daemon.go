@@ -117,10 +117,10 @@ func (d *daemon) start(ctx context.Context) error {
 	for _, serve := range d.serving {
 		go func() { d.failed <- serve() }()
 	}
-	d.log.Info("ready", "version", d.cfg.Version, "data", d.cfg.DataDir, "pid", os.Getpid())
 	if d.cfg.Demo {
 		d.printNote()
 	}
+	d.log.Info("ready", "version", d.cfg.Version, "data", d.cfg.DataDir, "pid", os.Getpid())
 	return nil
 }
 
