@@ -208,7 +208,11 @@ func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
 	}
 	err := run(ctx)
 	if hooks.CommandEnded != nil {
-		hooks.CommandEnded(ctx, c, call.Name, err)
+		told := err
+		if errors.Is(err, errReplied) || errors.Is(err, errLogout) {
+			told = nil // they say how the command ended, not that it failed
+		}
+		hooks.CommandEnded(ctx, c, call.Name, told)
 	}
 	return err
 }

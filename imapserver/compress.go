@@ -4,11 +4,13 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
+	"github.com/rookery-mail/rookery/internal/inflate"
 )
 
 // compressDeflate is RFC 4978.
@@ -37,7 +39,7 @@ func (c *Call) compress(algorithm string) error {
 	if err := conn.enc.Flush(); err != nil {
 		return err
 	}
-	dc := newDeflateConn(conn.transport.nc)
+	dc := newDeflateConn(conn.transport.nc, &conn.srv.deflaters)
 	conn.transport.compressed = true
 	dc.ahead = conn.switchTransport(dc)
 	conn.noteState()
@@ -47,75 +49,55 @@ func (c *Call) compress(algorithm string) error {
 // deflateConn is a connection with compression in both directions.
 type deflateConn struct {
 	net.Conn
-	ahead []byte // compressed bytes that had been read before
-	in    io.ReadCloser
-	out   *flate.Writer
+	ahead     []byte // compressed bytes that had been read before
+	in        *inflate.Reader
+	deflaters *sync.Pool
 }
 
-func newDeflateConn(nc net.Conn) *deflateConn {
-	dc := &deflateConn{Conn: nc}
-	// The inflater must not wait for more input than it needs for what has
-	// been flushed to it; klauspost/compress reads from an io.ByteReader byte
-	// by byte and hands out everything up to the flush.
-	dc.in = flate.NewReader(&byteSource{dc: dc})
-	// Level 1 costs little and gains most; a level that is known cannot fail.
-	dc.out, _ = flate.NewWriter(nc, flate.BestSpeed)
+func newDeflateConn(nc net.Conn, deflaters *sync.Pool) *deflateConn {
+	dc := &deflateConn{Conn: nc, deflaters: deflaters}
+	dc.in = inflate.NewReader(compressedInput{dc})
 	return dc
 }
 
-// Read returns what the client has sent.
-func (dc *deflateConn) Read(p []byte) (int, error) { return dc.in.Read(p) }
-
-// Write compresses and flushes: every write of the encoder is a whole response
-// or a full buffer.
-func (dc *deflateConn) Write(p []byte) (int, error) {
-	n, err := dc.out.Write(p)
-	if err == nil {
-		err = dc.out.Flush()
+// Read returns what the client has sent, as soon as it can be decoded.
+func (dc *deflateConn) Read(p []byte) (int, error) {
+	n, err := dc.in.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF // clients hang up without ending the compressed stream
 	}
 	return n, err
 }
 
-// byteSource feeds the inflater: first what had been read ahead, then the
-// connection, a buffer at a time.
-type byteSource struct {
-	dc  *deflateConn
-	buf []byte
+// Write compresses and flushes: every write of the encoder is all that is to be
+// said now, or a full buffer. The compressor is borrowed for it. It has a
+// megabyte of tables, too much for a connection that idles; that it begins
+// without a history each time costs a few percent.
+func (dc *deflateConn) Write(p []byte) (int, error) {
+	w, _ := dc.deflaters.Get().(*flate.Writer)
+	if w == nil {
+		// Level 1 costs little and gains most; a level that is known cannot fail.
+		w, _ = flate.NewWriter(dc.Conn, flate.BestSpeed)
+	} else {
+		w.Reset(dc.Conn)
+	}
+	n, err := w.Write(p)
+	if err == nil {
+		err = w.Flush()
+	}
+	w.Reset(io.Discard) // the pool must not keep the connection
+	dc.deflaters.Put(w)
+	return n, err
 }
 
-func (s *byteSource) fill() error {
-	if len(s.buf) > 0 {
-		return nil
-	}
-	if len(s.dc.ahead) > 0 {
-		s.buf, s.dc.ahead = s.dc.ahead, nil
-		return nil
-	}
-	chunk := make([]byte, 2048)
-	n, err := s.dc.Conn.Read(chunk)
-	if n > 0 {
-		s.buf = chunk[:n]
-		return nil
-	}
-	return err
-}
+// compressedInput is what the client sends: first what had been read ahead.
+type compressedInput struct{ dc *deflateConn }
 
-// ReadByte implements io.ByteReader.
-func (s *byteSource) ReadByte() (byte, error) {
-	if err := s.fill(); err != nil {
-		return 0, err
+func (c compressedInput) Read(p []byte) (int, error) {
+	if len(c.dc.ahead) > 0 {
+		n := copy(p, c.dc.ahead)
+		c.dc.ahead = c.dc.ahead[n:]
+		return n, nil
 	}
-	b := s.buf[0]
-	s.buf = s.buf[1:]
-	return b, nil
-}
-
-// Read implements io.Reader.
-func (s *byteSource) Read(p []byte) (int, error) {
-	if err := s.fill(); err != nil {
-		return 0, err
-	}
-	n := copy(p, s.buf)
-	s.buf = s.buf[n:]
-	return n, nil
+	return c.dc.Conn.Read(p)
 }

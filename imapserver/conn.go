@@ -30,6 +30,7 @@ type Conn struct {
 	srv  *Server
 	id   uint64
 	addr netip.Addr
+	nc   net.Conn // as it was accepted: closing it ends everything
 	log  *slog.Logger
 
 	mu        sync.Mutex
@@ -46,6 +47,9 @@ type Conn struct {
 	// parked is set while the reader waits for the client without holding mu,
 	// idling while it does so in IDLE.
 	parked, idling atomic.Bool
+	shaking        atomic.Bool // a TLS handshake is under way
+	// leaving is the BYE that is to be said when no command is under way.
+	leaving atomic.Pointer[hangUp]
 
 	news newsQueue
 	info connInfo
@@ -79,7 +83,7 @@ type counts struct {
 
 func (s *Server) newConn(nc net.Conn, addr netip.Addr) *Conn {
 	id := s.lastID.Add(1)
-	c := &Conn{srv: s, id: id, addr: addr, log: s.log.With("conn", id)}
+	c := &Conn{srv: s, id: id, addr: addr, nc: nc, log: s.log.With("conn", id)}
 	_, c.transport.secure = nc.(*tls.Conn)
 	c.setTransport(nc)
 	c.info.init(c)
@@ -91,7 +95,7 @@ func (c *Conn) setTransport(nc net.Conn) {
 	c.transport.nc = nc
 	if c.dec == nil {
 		c.dec = imapwire.NewDecoder(c.reader(nc), c.decoderOptions())
-		c.enc = imapwire.NewEncoder(deadlineWriter{nc, c.srv.limits.Write}, imapwire.EncoderOptions{Pool: c.srv.pool})
+		c.enc = imapwire.NewEncoder(deadlineWriter{c, nc}, imapwire.EncoderOptions{Pool: c.srv.pool})
 	}
 }
 
@@ -146,18 +150,21 @@ func (c *Conn) run(ctx context.Context) error {
 		return err
 	}
 	for {
-		err := c.waitForCommand()
-		c.mu.Lock()
-		if err != nil {
-			err = c.readFailed(err)
-		} else {
-			err = c.serveCommand(ctx)
-		}
-		c.mu.Unlock()
-		if err != nil {
+		if err := c.serveNext(ctx, c.waitForCommand()); err != nil {
 			return err
 		}
 	}
+}
+
+// serveNext serves the command that the client has begun to send, unless
+// waiting for it has failed.
+func (c *Conn) serveNext(ctx context.Context, err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock() // also where the command panics
+	if err != nil || c.leaving.Load() != nil {
+		return c.readFailed(err)
+	}
+	return c.serveCommand(ctx)
 }
 
 // greet says hello, unless a hook objects.
@@ -166,8 +173,8 @@ func (c *Conn) greet(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.setReadDeadline()
 	if tc, ok := c.transport.nc.(*tls.Conn); ok {
-		if err := tc.HandshakeContext(ctx); err != nil {
-			return fmt.Errorf("TLS handshake: %w", err)
+		if err := c.handshake(ctx, tc); err != nil {
+			return err
 		}
 	}
 	if hook := c.srv.opts.Hooks.Connected; hook != nil {
@@ -187,9 +194,9 @@ func (c *Conn) greet(ctx context.Context) error {
 // written is on its way before it waits; pipelined commands share a flush.
 func (c *Conn) waitForCommand() error {
 	c.mu.Lock()
-	if c.ending {
+	if c.ending || c.leaving.Load() != nil {
 		c.mu.Unlock()
-		return io.EOF
+		return errLeaving
 	}
 	if c.dec.Buffered() > 0 {
 		c.mu.Unlock()
@@ -211,6 +218,9 @@ func (c *Conn) park() error {
 	if err != nil {
 		return err
 	}
+	if c.leaving.Load() != nil { // leave did not see that the reader parks
+		return errLeaving
+	}
 	c.deliverNews() // what came while the command ran
 	return c.dec.Wait()
 }
@@ -228,7 +238,10 @@ func (c *Conn) setReadDeadline() {
 // mu is held.
 func (c *Conn) readFailed(err error) error {
 	if c.ending {
-		return io.EOF // woken up by Bye
+		return io.EOF
+	}
+	if h := c.leaving.Load(); h != nil {
+		return c.hang(h)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.sendBye("", "Autologout; idle for too long")
@@ -237,23 +250,56 @@ func (c *Conn) readFailed(err error) error {
 	return err
 }
 
-// Bye ends the connection: the command that is under way is finished, the
-// client is told text with BYE, and the transport is closed. It does not wait
-// for a command that is under way for more than a few seconds.
-func (c *Conn) Bye(text string) { c.bye("", text) }
+// byePatience is how long a client may pause from the moment that the
+// connection is to end, and how long Bye lets a command go on.
+const byePatience = 5 * time.Second
 
-func (c *Conn) bye(code, text string) {
-	for end := time.Now().Add(5 * time.Second); !c.mu.TryLock(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.transport.nc.Close()
-			return
-		}
+// errLeaving wakes the reader up: BYE is to be said.
+var errLeaving = errors.New("imapserver: the connection is to end")
+
+// Bye ends the connection: the command that is under way is finished, if that
+// takes a few seconds at most; the client is told text with BYE, and the
+// transport is closed. Bye does not wait for any of that.
+func (c *Conn) Bye(text string) {
+	c.leave(&hangUp{"", cleanText(text)})
+	time.AfterFunc(byePatience, func() { c.nc.Close() })
+}
+
+// leave makes the connection end as soon as no command is under way.
+func (c *Conn) leave(h *hangUp) {
+	if !c.leaving.CompareAndSwap(nil, h) {
+		return
 	}
-	c.sendBye(code, text)
-	nc := c.transport.nc
-	c.mu.Unlock()
-	// The reader wakes up and finds that the connection is ending.
-	_ = nc.SetReadDeadline(time.Now())
+	// The reader looks at leaving when parked or shaking is set, so one of the
+	// two sees what the other has done. A client that has stopped in the midst
+	// of a command, or does not read what it asked for, is not waited for long.
+	now := time.Now()
+	_ = c.nc.SetDeadline(now.Add(byePatience))
+	if c.parked.Load() || c.shaking.Load() {
+		_ = c.nc.SetReadDeadline(now)
+	}
+}
+
+// patience is how long the client may pause in the midst of something.
+func (c *Conn) patience(limit time.Duration) time.Time {
+	if c.leaving.Load() != nil || c.ending {
+		limit = min(limit, byePatience)
+	}
+	return time.Now().Add(limit)
+}
+
+// handshake does the server's part of TLS.
+func (c *Conn) handshake(ctx context.Context, tc *tls.Conn) error {
+	_ = tc.SetDeadline(time.Now().Add(c.srv.limits.LoginIdle))
+	c.shaking.Store(true)
+	defer c.shaking.Store(false)
+	if c.leaving.Load() != nil {
+		return errLeaving
+	}
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("TLS handshake: %w", err)
+	}
+	return tc.SetDeadline(time.Time{})
 }
 
 // sendBye writes BYE, once. mu is held.
@@ -268,7 +314,6 @@ func (c *Conn) sendBye(code, text string) {
 	}
 	c.enc.Raw(text)
 	c.enc.CRLF()
-	_ = c.transport.nc.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	_ = c.enc.Flush()
 }
 
@@ -281,29 +326,31 @@ func (c *Conn) end(err error) {
 		c.log.Info("connection ended", "user", c.login.user, "commands", c.counts.commands, "err", err)
 	}
 	c.mu.Lock()
-	c.unselect(context.WithoutCancel(c.srv.ctx))
-	c.logOff()
-	_ = c.enc.Flush()
 	c.ending = true
+	// What is not the server's own may panic here too, and the rest must be
+	// given back all the same.
+	_ = c.guard(func() error { c.unselect(context.WithoutCancel(c.srv.ctx)); return nil })
+	_ = c.guard(func() error { c.logOff(); return nil })
+	_ = c.enc.Flush()
 	c.dec.Close()
 	c.enc.Release()
 	nc := c.transport.nc
 	c.mu.Unlock()
 	nc.Close()
 	if hook := c.srv.opts.Hooks.Closed; hook != nil {
-		hook(c, err)
+		_ = c.guard(func() error { hook(c, err); return nil })
 	}
 }
 
 // logOff gives the account back.
 func (c *Conn) logOff() {
+	if leave := c.login.leave; leave != nil {
+		defer leave()
+	}
 	if c.login.account != nil {
 		if err := c.login.account.Close(); err != nil {
 			c.log.Warn("closing the account failed", "user", c.login.user, "err", err)
 		}
-	}
-	if c.login.leave != nil {
-		c.login.leave()
 	}
 	c.login = login{}
 }
@@ -338,18 +385,19 @@ func (f flushingReader) Read(p []byte) (int, error) {
 			}
 		}
 		// In the midst of a command a client is not allowed to be idle.
-		_ = f.c.transport.nc.SetReadDeadline(time.Now().Add(f.c.srv.limits.Read))
+		_ = f.c.transport.nc.SetReadDeadline(f.c.patience(f.c.srv.limits.Read))
 	}
 	return f.r.Read(p)
 }
 
-// deadlineWriter bounds how long a client may take to accept a write.
+// deadlineWriter bounds how long a client may take to accept a write. mu is held
+// by whoever writes.
 type deadlineWriter struct {
-	nc    net.Conn
-	limit time.Duration
+	c  *Conn
+	nc net.Conn
 }
 
 func (w deadlineWriter) Write(p []byte) (int, error) {
-	_ = w.nc.SetWriteDeadline(time.Now().Add(w.limit))
+	_ = w.nc.SetWriteDeadline(w.c.patience(w.c.srv.limits.Write))
 	return w.nc.Write(p)
 }

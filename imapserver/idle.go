@@ -55,10 +55,11 @@ func (c *Conn) waitIdling() error {
 	keepAlive := c.keepAlive()
 	defer keepAlive.Stop()
 	c.idling.Store(true)
-	err := c.park()
-	c.mu.Lock()
-	c.idling.Store(false)
-	return err
+	defer func() {
+		c.mu.Lock()
+		c.idling.Store(false)
+	}()
+	return c.park()
 }
 
 // keepAlive says OK now and then, so that routers on the way do not forget the

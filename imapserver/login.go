@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
-	"time"
 
 	"github.com/emersion/go-sasl"
 
@@ -66,14 +64,15 @@ func (c *Call) logIn(ctx context.Context, user string) error {
 		return err
 	}
 	conn.login = login{user: user, account: account, leave: leave}
+	conn.noteState()
 	if hook := conn.srv.opts.Hooks.Authenticated; hook != nil {
 		if err := hook(ctx, conn); err != nil {
 			conn.logOff()
+			conn.noteState()
 			return err
 		}
 	}
 	conn.dec.SetLimits(conn.decoderLimits())
-	conn.noteState()
 	conn.log.Debug("logged in", "user", user, "addr", conn.addr, "tls", conn.transport.secure)
 	c.OK("CAPABILITY "+string(conn.appendCapabilities(nil)), "Logged in")
 	return nil
@@ -209,11 +208,9 @@ var errReplied = errors.New("imapserver: replied")
 
 func (c *Conn) startTLS(ctx context.Context) error {
 	tc := tls.Server(c.transport.nc, c.srv.opts.TLS)
-	_ = tc.SetDeadline(time.Now().Add(c.srv.limits.LoginIdle))
-	if err := tc.HandshakeContext(ctx); err != nil {
-		return &broken{fmt.Errorf("TLS handshake: %w", err)}
+	if err := c.handshake(ctx, tc); err != nil {
+		return &broken{err}
 	}
-	_ = tc.SetDeadline(time.Time{})
 	c.transport.secure = true
 	c.dropClientID()
 	c.switchTransport(tc)
@@ -231,7 +228,7 @@ func (b *broken) Unwrap() error { return b.error }
 func (c *Conn) switchTransport(nc net.Conn) []byte {
 	c.transport.nc = nc
 	ahead := c.dec.Reset(c.reader(nc))
-	c.enc.Reset(deadlineWriter{nc, c.srv.limits.Write})
+	c.enc.Reset(deadlineWriter{c, nc})
 	c.setReadDeadline()
 	return ahead
 }

@@ -64,7 +64,7 @@ func (c *Conn) deliverNews() {
 	if start {
 		go func() {
 			if err := c.guard(c.writeNews); err != nil {
-				c.transport.nc.Close()
+				c.nc.Close()
 			}
 		}()
 	}

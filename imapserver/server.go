@@ -19,15 +19,16 @@ import (
 // Server serves IMAP for one back end. It is made by New and safe for
 // concurrent use. Several servers can live in one process.
 type Server struct {
-	backend  Backend
-	auth     Authenticator
-	opts     Options
-	limits   Limits
-	reg      *registry
-	pool     *imapwire.BufferPool
-	log      *slog.Logger
-	gate     *gate
-	features Features
+	backend   Backend
+	auth      Authenticator
+	opts      Options
+	limits    Limits
+	reg       *registry
+	pool      *imapwire.BufferPool
+	deflaters sync.Pool // of *flate.Writer, for COMPRESS
+	log       *slog.Logger
+	gate      *gate
+	features  Features
 
 	lastID atomic.Uint64
 	ctx    context.Context // ends when the server stops
@@ -223,7 +224,7 @@ func (s *Server) Connections() []*Conn {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	for _, c := range s.Connections() {
-		go c.Bye("Server is shutting down")
+		c.leave(&hangUp{"", "Server is shutting down"})
 	}
 	done := make(chan struct{})
 	go func() { s.running.Wait(); close(done) }()
@@ -234,7 +235,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		s.cancel(ErrServerClosed)
 		for _, c := range s.Connections() {
-			c.transport.nc.Close()
+			c.nc.Close()
 		}
 		<-done
 		return ctx.Err()

@@ -28,6 +28,7 @@ type client struct {
 	r       *bufio.Reader
 	w       *bufio.Writer
 	deflate *flate.Writer
+	packed  *bufio.Writer // behind deflate: what belongs together is sent at once
 	log     func(format string, args ...any)
 
 	serial  int
@@ -59,7 +60,7 @@ func (c *client) flush() error {
 		return fmt.Errorf("connection %s: write: %w", c.name, err)
 	}
 	if c.deflate != nil {
-		return c.deflate.Flush()
+		return errors.Join(c.deflate.Flush(), c.packed.Flush())
 	}
 	return nil
 }
@@ -261,7 +262,8 @@ func literalSize(line []byte) (int, bool) {
 
 // startDeflate puts the compression of RFC 4978 between client and connection.
 func (c *client) startDeflate() error {
-	w, err := flate.NewWriter(c.conn, flate.BestSpeed)
+	c.packed = bufio.NewWriter(c.conn)
+	w, err := flate.NewWriter(c.packed, flate.BestSpeed)
 	if err != nil {
 		return err
 	}
