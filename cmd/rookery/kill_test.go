@@ -38,11 +38,7 @@ func TestKill(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	k := &killing{t: t, binary: filepath.Join(dir, "rookery"), data: filepath.Join(dir, "data"), users: filepath.Join(dir, "users")}
-	build := exec.Command("go", "build", "-o", k.binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	k.build()
 	if err := os.WriteFile(k.users, []byte("ann:{PLAIN}a\nbob:{PLAIN}b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +91,16 @@ type killing struct {
 	log                 *lockedBuffer
 	imaps, lmtp         string
 	validity            map[string]string // of each mailbox
+}
+
+// build builds the program as it is shipped.
+func (k *killing) build() {
+	k.t.Helper()
+	build := exec.Command("go", "build", "-o", k.binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		k.t.Fatalf("go build: %v\n%s", err, out)
+	}
 }
 
 func (k *killing) start() {
