@@ -141,14 +141,15 @@ func (a *account) commitLoop() {
 // shutdown refuses new ops and waits for those that are queued.
 func (a *account) shutdown() {
 	a.queueMu.Lock()
-	defer a.queueMu.Unlock()
 	a.closed = true
 	for a.committing {
 		a.idle.Wait()
 	}
-	if a.stopWatch != nil {
-		a.stopWatch()
-		a.stopWatch = nil
+	stop := a.stopWatch
+	a.stopWatch = nil
+	a.queueMu.Unlock()
+	if stop != nil {
+		stop()
 	}
 }
 

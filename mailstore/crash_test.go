@@ -2,6 +2,7 @@ package mailstore_test
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -84,7 +85,7 @@ func dump(t *testing.T, a *mailstore.Account) string {
 // A step is a command that is acknowledged as a whole.
 type step struct {
 	name string
-	do   func(t *testing.T, a *mailstore.Account)
+	do   func(t *testing.T, a *mailstore.Account) error
 }
 
 func must(t *testing.T, err error) {
@@ -95,21 +96,26 @@ func must(t *testing.T, err error) {
 }
 
 func appendStep(box string, subjects ...string) step {
-	return step{"append", func(t *testing.T, a *mailstore.Account) {
+	return step{"append", func(t *testing.T, a *mailstore.Account) error {
 		var items []mailstore.AppendItem
 		for _, s := range subjects {
-			items = append(items, mailstore.AppendItem{Upload: upload(t, a, mail(s)), Flags: []imap.Flag{imap.Flag("kw-" + s)}, ImportKey: s})
+			u, err := a.Upload(ctx, -1)
+			if err != nil {
+				return err
+			}
+			_, _ = io.WriteString(u, mail(s)) // Append reports its error
+			items = append(items, mailstore.AppendItem{Upload: u, Flags: []imap.Flag{imap.Flag("kw-" + s)}, ImportKey: s})
 		}
 		_, err := a.Append(ctx, box, items)
-		must(t, err)
+		return err
 	}}
 }
 
 func mailboxStep(name, box string, do func(m *mailstore.Mailbox) error) step {
-	return step{name, func(t *testing.T, a *mailstore.Account) {
+	return step{name, func(t *testing.T, a *mailstore.Account) error {
 		m := open(t, a, box)
 		defer m.Close()
-		must(t, do(m))
+		return do(m)
 	}}
 }
 
@@ -125,9 +131,9 @@ func crashSteps() []step {
 	return []step{
 		appendStep(imap.Inbox, "one"),
 		appendStep(imap.Inbox, "two", "three", "four", "five", "six"),
-		{"create", func(t *testing.T, a *mailstore.Account) {
+		{"create", func(_ *testing.T, a *mailstore.Account) error {
 			_, err := a.Create(ctx, "work/old", nil)
-			must(t, err)
+			return err
 		}},
 		storeStep(mailstore.FlagsAdd, all, imap.FlagSeen, "label"),
 		mailboxStep("copy", imap.Inbox, func(m *mailstore.Mailbox) error {
@@ -140,11 +146,11 @@ func crashSteps() []step {
 			_, err := m.Move(ctx, imap.UIDSetOfRange(2, 5), imap.Inbox)
 			return err
 		}),
-		{"rename", func(t *testing.T, a *mailstore.Account) { must(t, a.Rename(ctx, "work", "job/past")) }},
-		{"rename INBOX", func(t *testing.T, a *mailstore.Account) { must(t, a.Rename(ctx, imap.Inbox, "archive/2020")) }},
-		{"subscribe", func(t *testing.T, a *mailstore.Account) { must(t, a.Subscribe(ctx, "archive", true)) }},
-		{"delete", func(t *testing.T, a *mailstore.Account) { must(t, a.Delete(ctx, "archive/2020")) }},
-		{"delete", func(t *testing.T, a *mailstore.Account) { must(t, a.Delete(ctx, "job/past")) }},
+		{"rename", func(_ *testing.T, a *mailstore.Account) error { return a.Rename(ctx, "work", "job/past") }},
+		{"rename INBOX", func(_ *testing.T, a *mailstore.Account) error { return a.Rename(ctx, imap.Inbox, "archive/2020") }},
+		{"subscribe", func(_ *testing.T, a *mailstore.Account) error { return a.Subscribe(ctx, "archive", true) }},
+		{"delete", func(_ *testing.T, a *mailstore.Account) error { return a.Delete(ctx, "archive/2020") }},
+		{"delete", func(_ *testing.T, a *mailstore.Account) error { return a.Delete(ctx, "job/past") }},
 		appendStep(imap.Inbox, "seven"),
 	}
 }
@@ -184,7 +190,7 @@ func crashScenario(opts mailstore.Options) crashfs.Scenario {
 			a := d.account(t)
 			note(t, fs, a)
 			for _, s := range crashSteps() {
-				s.do(t, a)
+				must(t, s.do(t, a))
 				note(t, fs, a)
 			}
 			d.close(t)
