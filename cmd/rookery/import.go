@@ -110,19 +110,12 @@ func (f *importFlags) run(ctx context.Context, std streams, unit string, fn impo
 		}
 		f.mailbox = name
 	}
-	return withService(ctx, f.data, func(s admin.Service) error {
+	return withService(ctx, f.data, true, func(s admin.Service) error {
 		p := newProgress(std.err, unit)
 		res, err := fn(ctx, s.Import(f.user), p)
 		p.finish()
 		if res != nil && (err == nil || res.Imported > 0) {
-			fmt.Fprintf(std.out, "%s imported into %s of %s (%s)", count(res.Imported, "message"), count(res.Mailboxes, "mailbox"), f.user, size(res.Bytes))
-			if res.Known > 0 {
-				fmt.Fprintf(std.out, ", %d imported before", res.Known)
-			}
-			if res.Odd > 0 {
-				fmt.Fprintf(std.out, ", %d reported", res.Odd)
-			}
-			fmt.Fprintln(std.out)
+			fmt.Fprintln(std.out, summary(res, f.user))
 		}
 		if err != nil {
 			return fmt.Errorf("the import is not finished: %w\nRun it again when that is solved: what has been imported is not imported twice", err)
@@ -132,6 +125,21 @@ func (f *importFlags) run(ctx context.Context, std streams, unit string, fn impo
 		}
 		return nil
 	})
+}
+
+// summary says in one line what an import has done.
+func summary(res *mailimport.Result, user string) string {
+	text := "nothing new for " + user
+	if res.Imported > 0 {
+		text = fmt.Sprintf("%s imported into %s of %s (%s)", count(res.Imported, "message"), count(res.Mailboxes, "mailbox"), user, size(res.Bytes))
+	}
+	if res.Known > 0 {
+		text += fmt.Sprintf(", %s imported before", count(res.Known, "message"))
+	}
+	if res.Odd > 0 {
+		text += fmt.Sprintf(", %d reported", res.Odd)
+	}
+	return text
 }
 
 func count(n int, what string) string {

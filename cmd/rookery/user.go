@@ -42,7 +42,7 @@ func newUserAdd(std streams) *cobra.Command {
 		Short: "Add a user; asks for the password",
 		Args:  oneArg("the name of the user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withService(cmd.Context(), data, func(s admin.Service) error {
+			return withService(cmd.Context(), data, true, func(s admin.Service) error {
 				// A name that is taken is told before a password is typed.
 				users, err := s.Users(cmd.Context())
 				if err != nil {
@@ -76,7 +76,7 @@ func newUserPasswd(std streams) *cobra.Command {
 		Short: "Change a user's password; asks for it",
 		Args:  oneArg("the name of the user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withService(cmd.Context(), data, func(s admin.Service) error {
+			return withService(cmd.Context(), data, false, func(s admin.Service) error {
 				hash, err := askHash(std, args[0])
 				if err != nil {
 					return err
@@ -100,7 +100,7 @@ func newUserList(std streams) *cobra.Command {
 		Short: "List the users of the store",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withService(cmd.Context(), data, func(s admin.Service) error {
+			return withService(cmd.Context(), data, false, func(s admin.Service) error {
 				users, err := s.Users(cmd.Context())
 				if err != nil {
 					return err
@@ -128,7 +128,7 @@ to. The mail stays in the store, and is there again when a user of the same name
 is added.`,
 		Args: oneArg("the name of the user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withService(cmd.Context(), data, func(s admin.Service) error {
+			return withService(cmd.Context(), data, false, func(s admin.Service) error {
 				if err := s.RemoveUser(cmd.Context(), args[0]); err != nil {
 					return err
 				}
@@ -141,12 +141,13 @@ is added.`,
 	return cmd
 }
 
-// withService reaches the server that has the folder, or opens the store.
-func withService(ctx context.Context, data string, fn func(admin.Service) error) error {
+// withService reaches the server that has the folder, or opens the store, which
+// is made where it is missing and create is set.
+func withService(ctx context.Context, data string, create bool, fn func(admin.Service) error) error {
 	if err := checkData(data); err != nil {
 		return err
 	}
-	s, err := daemon.Connect(ctx, data, version())
+	s, err := daemon.Connect(ctx, data, version(), create)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -17,8 +18,12 @@ import (
 )
 
 // Connect returns what can be asked of a data folder: by way of the server
-// that has it, or else with the store opened here. The caller closes it.
-func Connect(ctx context.Context, dataDir, version string) (admin.Service, error) {
+// that has it, or else with the store opened here, and made where create is
+// set. The caller closes it.
+func Connect(ctx context.Context, dataDir, version string, create bool) (admin.Service, error) {
+	if _, err := os.Stat(dataDir); !create && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no data folder %s: is the name right?", dataDir)
+	}
 	// A server that is just starting has the folder, but no socket yet.
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		c, err := admin.Dial(ctx, dataDir)

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -156,7 +157,11 @@ func (d *daemon) listen() error {
 	}
 	if d.cfg.LMTP != "" {
 		hostname, _ := os.Hostname()
-		d.lmtp = lmtp.New(&delivery{d.users, d.storage.store}, lmtp.Options{Hostname: hostname, Log: d.log, TempDir: d.cfg.DataDir})
+		temp := filepath.Join(d.cfg.DataDir, "tmp")
+		if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
+			return fmt.Errorf("cannot make a folder for messages that come in: %w", err)
+		}
+		d.lmtp = lmtp.New(&delivery{d.users, d.storage.store}, lmtp.Options{Hostname: hostname, Log: d.log, TempDir: temp})
 		if err := d.listenLMTP(); err != nil {
 			return err
 		}

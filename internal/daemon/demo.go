@@ -160,6 +160,10 @@ func (d *daemon) printNote() {
 		Data: d.cfg.DataDir, User: demo.User, Password: demo.Password,
 		IMAP: d.port("imap"), IMAPS: d.port("imaps"), Cert: d.certs.certFile,
 	}
+	// Programs that are started elsewhere must find it too.
+	if abs, err := filepath.Abs(note.Cert); err == nil {
+		note.Cert = abs
+	}
 	t := template.Must(template.New("note").Parse(demoNote))
 	if err := t.Execute(d.cfg.Out, note); err != nil {
 		d.log.Warn("the note on how to connect could not be written", "err", err)

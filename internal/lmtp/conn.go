@@ -22,6 +22,7 @@ type conn struct {
 	net.Conn
 	idle   time.Duration
 	closed func()
+	full   bool // one too many: it is sent away at its first command
 	once   sync.Once
 
 	br       *bufio.Reader
@@ -106,6 +107,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if c.isStopping() {
 		return 0, c.goodbye("421 4.3.2 Server is shutting down\r\n")
+	}
+	if c.full {
+		return 0, c.goodbye("421 4.3.2 Too many connections\r\n")
 	}
 	b, err := c.br.Peek(1)
 	if err == nil {

@@ -39,6 +39,8 @@ type Options struct {
 	MaxSize int64
 	// MaxRecipients bounds the recipients of a message; 0 means 1,000.
 	MaxRecipients int
+	// MaxConns bounds the connections; 0 means 500.
+	MaxConns int
 	// Idle is how long a client may be silent; 0 means 5 minutes.
 	Idle time.Duration
 	// TempDir is where messages of more than 1 MiB wait while they come in.
@@ -73,6 +75,9 @@ func New(d Deliverer, opts Options) *Server {
 	}
 	if opts.MaxRecipients == 0 {
 		opts.MaxRecipients = 1000
+	}
+	if opts.MaxConns == 0 {
+		opts.MaxConns = 500
 	}
 	if opts.Idle == 0 {
 		opts.Idle = 5 * time.Minute
@@ -149,6 +154,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.conns) >= s.opts.MaxConns {
+		c.full = true
+	}
 	s.conns[c] = struct{}{}
 	if s.stopping {
 		c.interrupt()

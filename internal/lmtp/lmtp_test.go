@@ -238,6 +238,18 @@ func TestLongCommand(t *testing.T) {
 	c.expect("500 5.5.2")
 }
 
+func TestTooManyConnections(t *testing.T) {
+	_, first := start(t, &desk{}, lmtp.Options{MaxConns: 1})
+	nc, err := net.Dial("tcp", first.RemoteAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	second := &client{t, nc, bufio.NewReader(nc)}
+	second.expect("220 ", "421 4.3.2")
+	first.hello()
+}
+
 func TestShutdown(t *testing.T) {
 	d := &desk{hold: make(chan struct{})}
 	s, busy := start(t, d, lmtp.Options{})

@@ -190,7 +190,7 @@ func (s *session) spoolToFile(m *spooled, r io.Reader, limit int64) error {
 		return err
 	}
 	m.file = f
-	_ = os.Remove(f.Name()) // where that does not work, the file stays till it is swept
+	_ = os.Remove(f.Name()) // where that does not work, whoever gave TempDir sweeps it
 	if _, err := f.Write(m.mem); err != nil {
 		return err
 	}
