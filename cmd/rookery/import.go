@@ -48,11 +48,14 @@ With --mailbox, the top of the tree goes into that mailbox and its folders below
 A message is known again by its folder, its base name and its size.`,
 		Args: oneArg("the path of the Maildir"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			m, err := maildir.Open(args[0])
+			if err != nil {
+				return err
+			}
 			return f.run(cmd.Context(), std, "messages", func(ctx context.Context, t mailimport.Target, r mailimport.Reporter) (*mailimport.Result, error) {
-				m, err := maildir.Open(args[0])
-				if err != nil {
-					return nil, err
-				}
 				return mailimport.Maildir(ctx, m, f.mailbox, t, r)
 			})
 		},
@@ -76,12 +79,15 @@ A message is known again by the path of the file, what it says, and its position
 among messages of the file that say the same.`,
 		Args: oneArg("the path of the mbox"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			m, err := mbox.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer m.Close()
 			return f.run(cmd.Context(), std, "bytes", func(ctx context.Context, t mailimport.Target, r mailimport.Reporter) (*mailimport.Result, error) {
-				m, err := mbox.Open(args[0])
-				if err != nil {
-					return nil, err
-				}
-				defer m.Close()
 				return mailimport.Mbox(ctx, m, f.mailbox, t, r)
 			})
 		},
@@ -98,8 +104,8 @@ func (f *importFlags) add(cmd *cobra.Command) {
 
 type importer func(context.Context, mailimport.Target, mailimport.Reporter) (*mailimport.Result, error)
 
-// run checks the flags, runs the import and says what came of it.
-func (f *importFlags) run(ctx context.Context, std streams, unit string, fn importer) error {
+// check refuses flags that cannot be meant.
+func (f *importFlags) check() error {
 	if f.user == "" {
 		return usage("whose mail is it? Name the account with --user")
 	}
@@ -110,6 +116,11 @@ func (f *importFlags) run(ctx context.Context, std streams, unit string, fn impo
 		}
 		f.mailbox = name
 	}
+	return checkData(f.data)
+}
+
+// run runs the import and says what came of it.
+func (f *importFlags) run(ctx context.Context, std streams, unit string, fn importer) error {
 	return withService(ctx, f.data, true, func(s admin.Service) error {
 		p := newProgress(std.err, unit)
 		res, err := fn(ctx, s.Import(f.user), p)
