@@ -278,8 +278,7 @@ func (s *Snapshot) Memory() int64 {
 	for _, p := range s.pages {
 		total += int64(len(p.rows.uid))*rowBytes + 512
 	}
-	for _, f := range s.sets {
-		total += int64(len(f.wire)+len(f.recent)+16*len(f.keywords)) + 192
-	}
+	const setBytes = 400 // with a few keywords
+	total += int64(len(s.sets)) * setBytes
 	return total + int64(len(s.tally.blocks))*tallyRows*4
 }

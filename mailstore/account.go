@@ -45,6 +45,7 @@ type account struct {
 
 	mu      sync.Mutex // guards what follows; held for moments only
 	boxes   map[boxNum]*box
+	buried  map[boxNum]struct{} // those with graves
 	reaping bool
 	named   map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
 }
@@ -80,7 +81,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 	}
 	a := s.accounts[num]
 	if a == nil {
-		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), sweeping: make(chan struct{}, 1)}
+		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), buried: make(map[boxNum]struct{}), sweeping: make(chan struct{}, 1)}
 		a.idle = sync.NewCond(&a.queueMu)
 		s.accounts[num] = a
 	}
@@ -201,6 +202,7 @@ func (a *account) reload() error {
 	a.mu.Lock()
 	for num, list := range graves {
 		a.box(num).graves = list
+		a.buried[num] = struct{}{}
 	}
 	a.mu.Unlock()
 	a.publishAll()

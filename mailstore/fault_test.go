@@ -101,13 +101,13 @@ func TestEngineFailsAtEveryCall(t *testing.T) {
 // faultyLife runs all steps with one fault and reports whether it was hit.
 func faultyLife(t *testing.T, f *fault, opts mailstore.Options) bool {
 	b := newBench(t, opts)
-	a := b.account(t, "ann")
+	b.account(t, "ann")
 	b.store.Close(ctx)
 	clean := cleanDumps(t, opts)
 	b.kv, b.blobs = faultyKV{b.kv, f}, faultyBlobs{b.blobs, f}
 	n := f.n.Swap(0) // opening is not what fails here
 	b.open(t)
-	a = b.account(t, "ann")
+	a := b.account(t, "ann")
 	f.calls.Store(0)
 	f.n.Store(n)
 	for i, s := range crashSteps() {

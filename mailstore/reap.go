@@ -28,15 +28,14 @@ func (a *account) bury(graves []grave) {
 	for _, g := range graves {
 		b := a.box(g.box)
 		b.graves = append(b.graves, g.modseq)
+		a.buried[g.box] = struct{}{}
 	}
 }
 
 // ripe returns a grave that no session needs. a.mu is held.
 func (a *account) ripe() (grave, bool) {
-	for num, b := range a.boxes {
-		if len(b.graves) == 0 {
-			continue
-		}
+	for num := range a.buried {
+		b := a.boxes[num]
 		released := uint64(imap.MaxModSeq)
 		for m := range b.handles {
 			released = min(released, m.released.Load())
@@ -111,8 +110,12 @@ func (a *account) reapStep(ctx context.Context, g grave) error {
 					break
 				}
 			}
+			if len(b.graves) == 0 {
+				delete(a.buried, g.box)
+			}
 			if g.modseq == imap.MaxModSeq && len(b.handles) == 0 && b.state.Load() == nil {
 				delete(a.boxes, g.box)
+				delete(a.buried, g.box)
 			}
 		}
 		a.mu.Unlock()
