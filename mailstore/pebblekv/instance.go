@@ -28,7 +28,8 @@ type instance struct {
 
 func openInstance(dir string, opts Options) (*instance, error) {
 	in := &instance{dir: dir, log: opts.Logger, failed: make(chan struct{}), mode: pebble.Sync, stop: func() {}}
-	opts.FS = &logFS{FS: opts.FS, fail: in.fail}
+	log := &logFS{FS: opts.FS, fail: in.fail}
+	opts.FS = log
 	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, fail: in.fail}))
 	if failure := in.failure(); err == nil && failure != nil {
 		in.db, err = db, failure
@@ -42,6 +43,7 @@ func openInstance(dir string, opts Options) (*instance, error) {
 		return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", dir, err))
 	}
 	in.db = db
+	log.opened.Store(true)
 	if opts.Relaxed > 0 {
 		in.mode = pebble.NoSync
 		in.stop = in.startSyncer(opts.Relaxed)

@@ -1,7 +1,6 @@
 package pebblekv
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -15,58 +14,62 @@ import (
 // then on nothing reaches the log, so what is on disk stays a beginning of what
 // was committed; and nothing is acknowledged, since fail is called before
 // Pebble hears of a success, and whoever waits for a commit asks for the failure
-// afterwards.
+// afterwards. Until the database is open, Pebble is told of errors as they are:
+// then it can give up by itself.
 type logFS struct {
 	vfs.FS
-	fail func(error)
-	lost atomic.Bool
+	fail   func(error)
+	opened atomic.Bool
+	lost   atomic.Bool
 }
 
 func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
 
-// check reports err, if there is one, and reports whether the log is lost.
-func (l *logFS) check(what string, err error) bool {
-	if err != nil {
-		l.lost.Store(true)
-		l.fail(fmt.Errorf("log %s: %w", what, err))
+// do runs an operation on the log, unless it is lost, and returns what Pebble
+// may know of it.
+func (l *logFS) do(what string, op func() error) error {
+	if l.lost.Load() {
+		return nil
 	}
-	return l.lost.Load()
+	err := op()
+	if err == nil || !l.opened.Load() {
+		return err
+	}
+	l.lost.Store(true)
+	l.fail(fmt.Errorf("log %s: %w", what, err))
+	return nil
 }
 
-func (l *logFS) begin(f vfs.File, err error) vfs.File {
-	if l.check("create", err) {
-		if f != nil {
-			_ = f.Close() // created just when the log was lost; it stays empty
+// begin opens a new file of the log, or one that swallows what it is given.
+func (l *logFS) begin(op func() (vfs.File, error)) (vfs.File, error) {
+	file := vfs.NewMemFile(nil)
+	err := l.do("create", func() error {
+		f, err := op()
+		if err == nil {
+			file = f
 		}
-		return &logFile{File: vfs.NewMemFile(nil), fs: l}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return &logFile{File: f, fs: l}
+	return &logFile{File: file, fs: l}, nil
 }
-
-var errLost = errors.New("the log is lost already")
 
 // Create implements vfs.FS.
 func (l *logFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	switch {
-	case !isLog(name):
+	if !isLog(name) {
 		return l.FS.Create(name, c)
-	case l.lost.Load():
-		return l.begin(nil, errLost), nil
-	default:
-		return l.begin(l.FS.Create(name, c)), nil
 	}
+	return l.begin(func() (vfs.File, error) { return l.FS.Create(name, c) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (l *logFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	switch {
-	case !isLog(newname):
+	if !isLog(newname) {
 		return l.FS.ReuseForWrite(oldname, newname, c)
-	case l.lost.Load():
-		return l.begin(nil, errLost), nil
-	default:
-		return l.begin(l.FS.ReuseForWrite(oldname, newname, c)), nil
 	}
+	return l.begin(func() (vfs.File, error) { return l.FS.ReuseForWrite(oldname, newname, c) })
 }
 
 // OpenDir implements vfs.FS. A new log file needs its folder synced.
@@ -88,46 +91,36 @@ type logFile struct {
 }
 
 func (f *logFile) Write(p []byte) (int, error) {
-	if !f.fs.lost.Load() {
-		_, err := f.File.Write(p)
-		f.fs.check("write", err)
+	n := len(p)
+	err := f.fs.do("write", func() (err error) {
+		_, err = f.File.Write(p)
+		return err
+	})
+	if err != nil {
+		n = 0
 	}
-	return len(p), nil
+	return n, err
 }
 
 func (f *logFile) Preallocate(off, length int64) error {
-	if !f.fs.lost.Load() {
-		f.fs.check("preallocate", f.File.Preallocate(off, length))
-	}
-	return nil
+	return f.fs.do("preallocate", func() error { return f.File.Preallocate(off, length) })
 }
 
-func (f *logFile) Sync() error {
-	if !f.fs.lost.Load() {
-		f.fs.check("sync", f.File.Sync())
-	}
-	return nil
+func (f *logFile) Sync() error { return f.fs.do("sync", f.File.Sync) }
+
+func (f *logFile) SyncData() error { return f.fs.do("sync", f.File.SyncData) }
+
+func (f *logFile) SyncTo(length int64) (full bool, err error) {
+	full = true // when the log is lost already
+	err = f.fs.do("sync", func() (err error) {
+		full, err = f.File.SyncTo(length)
+		return err
+	})
+	return full, err
 }
 
-func (f *logFile) SyncData() error {
-	if !f.fs.lost.Load() {
-		f.fs.check("sync", f.File.SyncData())
-	}
-	return nil
-}
-
-func (f *logFile) SyncTo(length int64) (bool, error) {
-	if f.fs.lost.Load() {
-		return true, nil
-	}
-	full, err := f.File.SyncTo(length)
-	if f.fs.check("sync", err) {
-		return true, nil
-	}
-	return full, nil
-}
-
+// Close closes the file in any case.
 func (f *logFile) Close() error {
-	f.fs.check("close", f.File.Close())
-	return nil
+	err := f.File.Close()
+	return f.fs.do("close", func() error { return err })
 }
