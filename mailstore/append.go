@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -47,7 +48,8 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 	if n := a.tree.Load().byName[mailbox]; n == nil || n.noSelect {
 		return nil, imap.E(opName, imap.NotFound, nil)
 	}
-	ap := &appending{a: a.account, mailbox: mailbox, items: items, first: 0}
+	items = slices.Clone(items)
+	ap := &appending{a: a.account, mailbox: mailbox, items: items}
 	weight := 0
 	for i, it := range items {
 		if it.Date == 0 {

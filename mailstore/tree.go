@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -61,8 +62,20 @@ func (t *tree) below(name string) []*node {
 // compareNodes puts a parent before its children.
 func compareNodes(a, b *node) int { return compareNames(a.name, b.name) }
 
+// compareNames compares by bytes, with the separator below all others.
 func compareNames(a, b string) int {
-	return slices.Compare(strings.Split(a, sep), strings.Split(b, sep))
+	for i := range min(len(a), len(b)) {
+		if x, y := a[i], b[i]; x != y {
+			switch {
+			case x == Separator:
+				return -1
+			case y == Separator:
+				return 1
+			}
+			return cmp.Compare(x, y)
+		}
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 func readTree(r driver.Reader) (*tree, error) {

@@ -97,6 +97,20 @@ func TestTree(t *testing.T) {
 	check(t, b.store)
 }
 
+// A parent stands before its children, and nothing between them.
+func TestMailboxesAreSorted(t *testing.T) {
+	b := newBench(t, mailstore.Options{})
+	a := b.account(t, "ann")
+	for _, name := range []string{"a-b", "a/z", "a b", "a/b/c", "Z"} {
+		if _, err := a.Create(ctx, name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := names(a), "INBOX Z a a/b a/b/c a/z a b a-b"; got != want {
+		t.Errorf("mailboxes are %q, want %q", got, want)
+	}
+}
+
 func TestSpecialUse(t *testing.T) {
 	b := newBench(t, mailstore.Options{})
 	a := b.account(t, "ann")
