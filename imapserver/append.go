@@ -82,7 +82,7 @@ func (c *Call) mayAppendMore(n int) error {
 	if n >= c.Conn.srv.limits.MultiAppend {
 		return &imap.Error{Kind: imap.Limit, Text: "Too many messages in one APPEND; the limit is " + decimal(int64(n))}
 	}
-	if !c.Conn.srv.features.Has(FeatureMultiAppend) {
+	if !c.Conn.srv.reg.on("MULTIAPPEND") {
 		return bad("One message at a time; MULTIAPPEND is not possible here")
 	}
 	return nil
@@ -182,7 +182,7 @@ func literalPlus() *Extension {
 // utf8Accept is RFC 9755, which obsoletes RFC 6855.
 func utf8Accept() *Extension {
 	return &Extension{
-		Name: "UTF8=ACCEPT", RFC: "9755", Needs: FeatureUTF8,
+		Name: "UTF8=ACCEPT", RFC: "9755", Needs: FeatureUTF8, Requires: []string{"ENABLE"},
 		Capabilities: []Capability{{Name: "UTF8=ACCEPT"}},
 		Enables: []*Enable{{Name: "UTF8=ACCEPT", Run: func(c *Conn) {
 			c.enabled.utf8 = true

@@ -70,6 +70,11 @@ func rev1() *Extension {
 func rev2() *Extension {
 	return &Extension{
 		Name: "IMAP4rev2", RFC: "9051",
+		// RFC 9051 appendix E: what IMAP4rev2 has taken in.
+		Requires: []string{
+			"NAMESPACE", "UNSELECT", "UIDPLUS", "ESEARCH", "SEARCHRES", "ENABLE", "IDLE", "SASL-IR", "LIST-EXTENDED",
+			"LIST-STATUS", "MOVE", "LITERAL+", "BINARY", "SPECIAL-USE", "STATUS=SIZE",
+		},
 		Capabilities: []Capability{{Name: "IMAP4rev2"}},
 		StatusItems:  []*StatusItem{deletedStatusItem()},
 		Enables: []*Enable{{Name: "IMAP4rev2", Run: func(c *Conn) {

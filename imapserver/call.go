@@ -164,7 +164,7 @@ func (c *Conn) skipFailed(err error) error {
 	if errors.Is(err, imapwire.ErrSkipTooLarge) {
 		return c.hang(&hangUp{"TOOBIG", "The literal is too large to be skipped"})
 	}
-	return err
+	return c.readFailed(err)
 }
 
 // isSyntax reports whether err is the client's doing and the connection goes on.

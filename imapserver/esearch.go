@@ -116,7 +116,7 @@ func (c *Call) minMax(returns []*SearchReturn) (min, max bool) {
 // searchRes is RFC 5182: "$" is the result of the last SEARCH with SAVE.
 func searchRes() *Extension {
 	return &Extension{
-		Name: "SEARCHRES", RFC: "5182",
+		Name: "SEARCHRES", RFC: "5182", Requires: []string{"ESEARCH"},
 		Capabilities: []Capability{{Name: "SEARCHRES"}},
 		SearchReturns: []*SearchReturn{{Name: "SAVE", Parse: func(_ *Call, _ *imapwire.Decoder, opts *SearchOptions) {
 			opts.Save = true

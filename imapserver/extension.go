@@ -22,6 +22,9 @@ type Extension struct {
 	Name  string   // as people call it: "MOVE"
 	RFC   string   // "6851", or "-" for one without
 	Needs Features // of the back end; where one is missing the extension is off
+	// Requires names extensions that this one promises to clients, or is built
+	// upon: Options.Without may not take one of them away and leave this one.
+	Requires []string
 
 	Capabilities  []Capability
 	Commands      []*Command

@@ -41,7 +41,7 @@ func specialUse() *Extension {
 // listStatus is RFC 5819: STATUS responses between those of LIST.
 func listStatus() *Extension {
 	return &Extension{
-		Name: "LIST-STATUS", RFC: "5819",
+		Name: "LIST-STATUS", RFC: "5819", Requires: []string{"LIST-EXTENDED"},
 		Capabilities: []Capability{{Name: "LIST-STATUS"}},
 		ListReturns: []*ListReturn{{
 			Name: "STATUS",

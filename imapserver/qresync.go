@@ -11,7 +11,7 @@ import (
 // qresync is the quick resynchronisation of RFC 7162 section 3.2.
 func qresync() *Extension {
 	return &Extension{
-		Name: "QRESYNC", RFC: "7162", Needs: FeatureHistory,
+		Name: "QRESYNC", RFC: "7162", Needs: FeatureHistory, Requires: []string{"CONDSTORE", "ENABLE"},
 		Capabilities: []Capability{{Name: "QRESYNC"}},
 		Enables: []*Enable{{Name: "QRESYNC", Run: func(c *Conn) {
 			c.enableCondStore()

@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,7 +51,22 @@ func newRegistry(all []*Extension, features Features, without []string) (*regist
 			return nil, fmt.Errorf("imapserver: Options.Without names %s, and there is no such extension", w)
 		}
 	}
+	for _, e := range r.extensions {
+		for _, w := range without {
+			if slices.Contains(e.Requires, w) {
+				return nil, fmt.Errorf("imapserver: Options.Without names %s, which %s requires; name that too", w, e.Name)
+			}
+		}
+	}
+	if slices.Contains(without, "IMAP4rev1") {
+		return nil, errors.New("imapserver: Options.Without names IMAP4rev1, and there is no server without it")
+	}
 	return r, r.index()
+}
+
+// on reports whether an extension is on.
+func (r *registry) on(name string) bool {
+	return slices.ContainsFunc(r.extensions, func(e *Extension) bool { return e.Name == name })
 }
 
 // index fills the look-up tables.

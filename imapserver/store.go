@@ -41,7 +41,7 @@ func parseStore(c *Call, d *imapwire.Decoder) Run {
 		d.Fail("FLAGS, +FLAGS or -FLAGS, perhaps with .SILENT", word)
 	}
 	d.SP()
-	req.Flags = d.Flags()
+	req.Flags = append(req.Flags, d.Flags()...) // behind what modifiers have put there
 	return func(ctx context.Context) error {
 		sel := c.Conn.sel
 		if sel.readOnly {

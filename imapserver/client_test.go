@@ -1,0 +1,308 @@
+package imapserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapmodel"
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/memory"
+)
+
+// patience is how long a test waits before it says that nothing came.
+const patience = 20 * time.Second
+
+// logBook keeps what a server logs.
+type logBook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logBook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logBook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// quiet is a log that nobody reads.
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// overMemory is a back end over a model.
+func overMemory(t testing.TB, model imapmodel.Model) imapserver.Backend {
+	t.Helper()
+	backend, err := imapmodel.New(model, imapmodel.Options{State: &imapmodel.MemoryState{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { backend.Close() })
+	return backend
+}
+
+// newServer makes a server that takes passwords without TLS. It ends with t.
+func newServer(t testing.TB, backend imapserver.Backend, opts imapserver.Options) *imapserver.Server {
+	t.Helper()
+	if opts.Log == nil {
+		opts.Log = quiet()
+	}
+	if opts.TLS == nil {
+		opts.InsecureAuth = true
+	}
+	srv, err := imapserver.New(backend, users, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { srv.Close() })
+	return srv
+}
+
+// memoryServer is a server over an empty model.
+func memoryServer(t testing.TB, opts imapserver.Options) *imapserver.Server {
+	t.Helper()
+	return newServer(t, overMemory(t, memory.New()), opts)
+}
+
+// client speaks to a server over a pipe. What the server says is read all the
+// time, so that neither waits for the other.
+type client struct {
+	t      testing.TB
+	conn   net.Conn
+	in     io.Reader
+	serial int
+
+	mu      sync.Mutex
+	arrived *sync.Cond
+	lines   []string // without CRLF; literals within
+	err     error
+	late    bool
+}
+
+// dial connects without waiting for the greeting.
+func dial(t testing.TB, srv *imapserver.Server) *client {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	go srv.ServeConn(context.Background(), theirs)
+	return newClient(t, ours)
+}
+
+func newClient(t testing.TB, conn net.Conn) *client {
+	c := &client{t: t, conn: conn}
+	c.arrived = sync.NewCond(&c.mu)
+	c.listen(conn)
+	t.Cleanup(func() { conn.Close() })
+	return c
+}
+
+// listen reads lines from r in a goroutine of its own.
+func (c *client) listen(r io.Reader) {
+	go func() {
+		br := bufio.NewReader(r)
+		for {
+			line, err := readResponse(br)
+			c.mu.Lock()
+			if line != "" {
+				c.lines = append(c.lines, line)
+			}
+			c.err = err
+			c.arrived.Broadcast()
+			c.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// readResponse reads a line and the literals in it.
+func readResponse(br *bufio.Reader) (string, error) {
+	var all []byte
+	for {
+		line, err := br.ReadBytes('\n')
+		all = append(all, line...)
+		if err != nil {
+			return string(all), err
+		}
+		line = bytes.TrimSuffix(line, []byte("\r\n"))
+		open := bytes.LastIndexByte(line, '{')
+		if open < 0 || !bytes.HasSuffix(line, []byte("}")) {
+			return string(all[:len(all)-2]), nil
+		}
+		n, err := strconv.Atoi(string(line[open+1 : len(line)-1]))
+		if err != nil {
+			return string(all[:len(all)-2]), nil
+		}
+		start := len(all)
+		all = append(all, make([]byte, n)...)
+		if _, err := io.ReadFull(br, all[start:]); err != nil {
+			return string(all), err
+		}
+	}
+}
+
+// connect dials and reads the greeting.
+func connect(t testing.TB, srv *imapserver.Server) *client {
+	t.Helper()
+	c := dial(t, srv)
+	c.want("* OK ")
+	return c
+}
+
+// login connects and logs in as ann.
+func login(t testing.TB, srv *imapserver.Server) *client {
+	t.Helper()
+	c := connect(t, srv)
+	c.ok("LOGIN ann secret")
+	return c
+}
+
+// selected connects, logs in as ann and selects INBOX.
+func selected(t testing.TB, srv *imapserver.Server) *client {
+	t.Helper()
+	c := login(t, srv)
+	c.ok("SELECT INBOX")
+	return c
+}
+
+// line returns the next line of the server; "" at the end of the connection.
+func (c *client) line() string {
+	c.t.Helper()
+	timer := time.AfterFunc(patience, func() {
+		c.mu.Lock()
+		c.late = true
+		c.arrived.Broadcast()
+		c.mu.Unlock()
+	})
+	defer timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.lines) == 0 && c.err == nil && !c.late {
+		c.arrived.Wait()
+	}
+	switch {
+	case len(c.lines) > 0:
+		line := c.lines[0]
+		c.lines = c.lines[1:]
+		return line
+	case c.late:
+		c.t.Fatal("the server says nothing")
+	}
+	return ""
+}
+
+// want reads as many lines as there are prefixes, each of which must begin so.
+func (c *client) want(prefixes ...string) {
+	c.t.Helper()
+	for _, p := range prefixes {
+		if got := c.line(); !strings.HasPrefix(got, p) {
+			c.t.Fatalf("got %.200q, want %q...", got, p)
+		}
+	}
+}
+
+// wantEnd expects the end of the connection.
+func (c *client) wantEnd() {
+	c.t.Helper()
+	if got := c.line(); got != "" {
+		c.t.Fatalf("got %.200q, want the end", got)
+	}
+}
+
+// send writes bytes as they are.
+func (c *client) send(text string) {
+	c.t.Helper()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c.conn, text); err != nil {
+		c.t.Fatalf("send %.60q: %v", text, err)
+	}
+}
+
+// do gives a command and returns the untagged responses and the tagged one,
+// without its tag.
+func (c *client) do(command string) (untagged []string, tagged string) {
+	c.t.Helper()
+	c.serial++
+	tag := fmt.Sprintf("t%d", c.serial)
+	c.send(tag + " " + command + "\r\n")
+	return c.reply(tag)
+}
+
+// reply reads up to the tagged response.
+func (c *client) reply(tag string) (untagged []string, tagged string) {
+	c.t.Helper()
+	for {
+		line := c.line()
+		if rest, ok := strings.CutPrefix(line, tag+" "); ok {
+			return untagged, rest
+		}
+		if line == "" {
+			c.t.Fatalf("the connection has ended before %s; untagged: %q", tag, untagged)
+		}
+		untagged = append(untagged, line)
+	}
+}
+
+// ok gives a command that must succeed and returns its untagged responses.
+func (c *client) ok(command string) []string {
+	c.t.Helper()
+	return c.gets(command, "OK ")
+}
+
+// gets gives a command whose tagged reply must begin as said.
+func (c *client) gets(command, prefix string) []string {
+	c.t.Helper()
+	untagged, tagged := c.do(command)
+	if !strings.HasPrefix(tagged, prefix) {
+		c.t.Fatalf("%.80s: got %q, want %s", command, tagged, prefix)
+	}
+	return untagged
+}
+
+// idle begins to idle.
+func (c *client) idle() {
+	c.t.Helper()
+	c.send("i IDLE\r\n")
+	c.want("+ idling")
+}
+
+// until waits for something that another goroutine brings about.
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+// hello is a message to append.
+const hello = "From: Ann <ann@example.org>\r\nSubject: hello\r\n\r\nHello.\r\n"
+
+// appendTo appends messages with non-synchronising literals.
+func (c *client) appendTo(mailbox string, messages ...string) {
+	c.t.Helper()
+	for _, m := range messages {
+		c.ok(fmt.Sprintf("APPEND %s {%d+}\r\n%s", mailbox, len(m), m))
+	}
+}
+
+// memoryBackend is a back end over an empty model.
+func memoryBackend(t testing.TB) imapserver.Backend { return overMemory(t, memory.New()) }
