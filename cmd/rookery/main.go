@@ -73,7 +73,8 @@ func usage(format string, args ...any) error {
 }
 
 // onSignal calls fn when the process is told to end, until stop is called.
-func onSignal(c chan os.Signal, fn func()) (stop func()) {
+func onSignal(fn func()) (stop func()) {
+	c := make(chan os.Signal, 1)
 	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {

@@ -205,8 +205,7 @@ func prompt(std streams, fd int, text string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the terminal: %w", err)
 	}
-	interrupted := make(chan os.Signal, 1)
-	stop := onSignal(interrupted, func() {
+	stop := onSignal(func() {
 		_ = term.Restore(fd, state)
 		fmt.Fprintln(std.err)
 		os.Exit(exitFailure)
