@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,19 +84,77 @@ func memoryServer(t testing.TB, opts imapserver.Options) *imapserver.Server {
 	return newServer(t, overMemory(t, memory.New()), opts)
 }
 
-// client speaks to a server over a pipe. What the server says is read all the
-// time, so that neither waits for the other.
-type client struct {
-	t      testing.TB
-	conn   net.Conn
-	in     io.Reader
-	serial int
+// pump reads a connection all the time into memory, so that server and client
+// do not wait for each other over a pipe.
+type pump struct {
+	net.Conn // for writing
 
 	mu      sync.Mutex
 	arrived *sync.Cond
-	lines   []string // without CRLF; literals within
+	buf     []byte
 	err     error
-	late    bool
+}
+
+func newPump(conn net.Conn) *pump {
+	p := &pump{Conn: conn}
+	p.arrived = sync.NewCond(&p.mu)
+	go func() {
+		chunk := make([]byte, 16<<10)
+		for {
+			n, err := conn.Read(chunk)
+			p.mu.Lock()
+			p.buf = append(p.buf, chunk[:n]...)
+			p.err = err
+			p.arrived.Broadcast()
+			p.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// Read waits for something, with patience.
+func (p *pump) Read(b []byte) (int, error) {
+	late := false
+	timer := time.AfterFunc(patience, func() {
+		p.mu.Lock()
+		late = true
+		p.arrived.Broadcast()
+		p.mu.Unlock()
+	})
+	defer timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.buf) == 0 && p.err == nil && !late {
+		p.arrived.Wait()
+	}
+	if len(p.buf) == 0 && p.err == nil {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n := copy(b, p.buf)
+	p.buf = p.buf[n:]
+	if n == 0 {
+		return 0, p.err
+	}
+	return n, nil
+}
+
+// waiting is how many bytes have come that nobody has read.
+func (p *pump) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.buf)
+}
+
+// client speaks to a server over a pipe.
+type client struct {
+	t      testing.TB
+	pump   *pump
+	conn   net.Conn // the pump, or what is above it
+	in     *bufio.Reader
+	serial int
 }
 
 // dial connects without waiting for the greeting.
@@ -105,31 +166,20 @@ func dial(t testing.TB, srv *imapserver.Server) *client {
 }
 
 func newClient(t testing.TB, conn net.Conn) *client {
-	c := &client{t: t, conn: conn}
-	c.arrived = sync.NewCond(&c.mu)
-	c.listen(conn)
+	p := newPump(conn)
 	t.Cleanup(func() { conn.Close() })
-	return c
+	return &client{t: t, pump: p, conn: p, in: bufio.NewReader(p)}
 }
 
-// listen reads lines from r in a goroutine of its own.
-func (c *client) listen(r io.Reader) {
-	go func() {
-		br := bufio.NewReader(r)
-		for {
-			line, err := readResponse(br)
-			c.mu.Lock()
-			if line != "" {
-				c.lines = append(c.lines, line)
-			}
-			c.err = err
-			c.arrived.Broadcast()
-			c.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
+// startTLS gives STARTTLS and does the handshake.
+func (c *client) startTLS() {
+	c.t.Helper()
+	c.ok("STARTTLS")
+	tc := tls.Client(c.pump, &tls.Config{InsecureSkipVerify: true})
+	if err := tc.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.conn, c.in = tc, bufio.NewReader(tc)
 }
 
 // readResponse reads a line and the literals in it.
@@ -185,27 +235,11 @@ func selected(t testing.TB, srv *imapserver.Server) *client {
 // line returns the next line of the server; "" at the end of the connection.
 func (c *client) line() string {
 	c.t.Helper()
-	timer := time.AfterFunc(patience, func() {
-		c.mu.Lock()
-		c.late = true
-		c.arrived.Broadcast()
-		c.mu.Unlock()
-	})
-	defer timer.Stop()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.lines) == 0 && c.err == nil && !c.late {
-		c.arrived.Wait()
-	}
-	switch {
-	case len(c.lines) > 0:
-		line := c.lines[0]
-		c.lines = c.lines[1:]
-		return line
-	case c.late:
+	line, err := readResponse(c.in)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Fatal("the server says nothing")
 	}
-	return ""
+	return line
 }
 
 // want reads as many lines as there are prefixes, each of which must begin so.
