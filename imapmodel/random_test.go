@@ -431,6 +431,9 @@ func busy(ctx context.Context, e *env, i int) error {
 	if err != nil {
 		return err
 	}
+	if snap.Len() == 0 {
+		return nil // the others have moved everything away
+	}
 	first := imap.UIDSetOf(snap.UID(i % snap.Len()))
 	if _, err := mb.Store(ctx, &imapserver.StoreRequest{UIDs: first, Op: imapserver.FlagsAdd, Flags: []imap.Flag{imap.Flag(fmt.Sprint("k", i))}}); err != nil {
 		return err
