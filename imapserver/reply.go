@@ -30,9 +30,16 @@ func (c *Conn) replyTo(err error) reply {
 	if imapwire.Recoverable(err) {
 		return wireReply(err)
 	}
-	var e *imap.Error
-	if !errors.As(err, &e) || e.Kind == imap.Other {
+	kind := imap.KindOf(err)
+	if kind == imap.Other {
 		return reply{"NO", "SERVERBUG", "Something went wrong on the server; its log says what"}
+	}
+	e := &imap.Error{} // the one that has the kind
+	for cause := err; errors.As(cause, &e) && e.Kind == imap.Other; {
+		cause = e.Err
+	}
+	if e.Kind != kind { // a Kind is an error, too
+		e = &imap.Error{Kind: kind}
 	}
 	if e.Kind == imap.Malformed {
 		return reply{"BAD", e.Code, cleanText(orText(e.Text, e.Kind))}
