@@ -171,7 +171,7 @@ func TestFetchmail(t *testing.T) {
 	}
 	dir := t.TempDir()
 	rc, box := filepath.Join(dir, "rc"), filepath.Join(dir, "box")
-	write(t, rc, fmt.Sprintf("poll localhost service %s protocol IMAP user '%s' password '%s' ssl sslcertck sslcertfile %s fetchall nokeep norewrite bad-header accept no forcecr mda \"cat >>%s\"\n",
+	write(t, rc, fmt.Sprintf("poll localhost service %s protocol IMAP bad-header accept user '%s' password '%s' ssl sslcertck sslcertfile %s fetchall nokeep norewrite no forcecr mda \"cat >>%s\"\n",
 		s.ports["imaps"], user, strings.ReplaceAll(password, `\`, `\\`), s.ca, box))
 	out := run(t, "", "fetchmail", "-f", rc, "--nodetach", "--nosyslog", "-v", "-i", filepath.Join(dir, "ids"), "--pidfile", filepath.Join(dir, "pid"))
 	data, err := os.ReadFile(box)

@@ -162,7 +162,7 @@ type Writer interface {
 type Blob interface {
 	io.ReaderAt
 	io.Closer
-	Size() int64
+	Size() int64 // of the content, in bytes
 }
 
 // Error kinds are those of package imap; ErrUnknown is the engine's own.
