@@ -1,6 +1,10 @@
 package pebblekv
 
 import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -8,81 +12,116 @@ import (
 
 // Close implements driver.KV.
 func (kv *KV) Close() error {
+	kv.reopening.Lock()
+	defer kv.reopening.Unlock()
 	kv.mu.Lock()
-	defer kv.mu.Unlock()
 	if kv.closed {
+		kv.mu.Unlock()
 		return nil
 	}
 	kv.closed = true
-	if !kv.drain() {
-		return imap.E("index close", imap.ContactAdmin, errStuck)
+	in := kv.in
+	for in.running > 0 {
+		if in.idle == nil {
+			in.idle = make(chan struct{})
+		}
+		idle := in.idle
+		kv.mu.Unlock()
+		<-idle
+		kv.mu.Lock()
 	}
-	return kv.in.close()
+	kv.mu.Unlock()
+	err := in.close()
+	kv.retiring.Wait()
+	return err
 }
 
-// Reopen opens a store that has failed once more, when its running
-// transactions have ended. Everything that was acknowledged is there; what
-// ended with driver.ErrUnknown may or may not be. A store that has not failed
-// is left alone. The error is of kind Unavailable when the cause is not gone:
-// call it again later. It is of kind ContactAdmin when the old database does
-// not come to an end: the process must be restarted.
+// diskPatience is how long a write that has begun may take to end after the
+// store has failed.
+const diskPatience = 10 * time.Second
+
+var errDiskHangs = errors.New("the disk has not answered for a while")
+
+// Reopen opens a store that has failed once more. Everything that was
+// acknowledged is there; what ended with driver.ErrUnknown may or may not be,
+// and whoever watches an account is woken. Transactions that still run on the
+// failed one end with errors of kind Unavailable. A store that has not failed
+// is left alone.
+//
+// The error is of kind Unavailable when the cause is not gone: call it again
+// later. Where it is of another kind, trying again will not help.
 func (kv *KV) Reopen() error {
+	kv.reopening.Lock()
+	defer kv.reopening.Unlock()
 	kv.mu.Lock()
-	defer kv.mu.Unlock()
-	if kv.in.failure() == nil && !kv.closed {
-		return nil
-	}
-	if !kv.drain() {
-		return imap.E("index reopen", imap.ContactAdmin, errStuck)
-	}
-	if kv.closed {
+	old, closed := kv.in, kv.closed
+	kv.mu.Unlock()
+	if closed {
 		return imap.E("index reopen", imap.Closed, nil)
 	}
-	if !kv.gone {
-		if err := kv.in.close(); err != nil {
-			return imap.E("index reopen", imap.ContactAdmin, err)
-		}
-		kv.gone = true
+	if old.failure() == nil {
+		return nil
+	}
+	if !old.disk.settled(diskPatience) {
+		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
 	in, err := openInstance(kv.dir, kv.opts)
 	if err != nil {
 		return err
 	}
-	kv.in, kv.gone = in, false
+	kv.mu.Lock()
+	kv.in, old.retired = in, true
+	if old.running == 0 {
+		kv.retire(old)
+	}
+	wakes := slices.Collect(maps.Values(kv.watchers))
+	kv.mu.Unlock()
+	for _, wake := range wakes {
+		wake()
+	}
 	return nil
 }
 
-// drain waits, with kv.mu held before and after, until nobody is in a
-// transaction. It gives up after a while where the database has failed, since
-// a transaction may then hang inside it for ever.
-func (kv *KV) drain() bool {
-	var enough <-chan time.Time
-	for kv.running > 0 {
-		if kv.idle == nil {
-			kv.idle = make(chan struct{})
+// retire closes an instance that was replaced and that nobody uses any more.
+// kv.mu is held.
+func (kv *KV) retire(in *instance) {
+	kv.retiring.Go(func() { _ = in.close() }) // says again what in.err says
+}
+
+// Keep calls Reopen whenever the store fails, and again until that works, with
+// pauses of up to 10 s. It returns nil when ctx ends, and otherwise why the
+// store cannot be opened any more: then the process should end, and say so.
+func (kv *KV) Keep(ctx context.Context) error {
+	const least, most, quick = 100 * time.Millisecond, 10 * time.Second, 5 * time.Second
+	pause := time.Duration(0)
+	var opened time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-kv.Failed():
 		}
-		idle, in := kv.idle, kv.in
-		if enough == nil && in.failure() != nil {
-			enough = time.After(closePatience)
+		if time.Since(opened) > quick {
+			pause = 0 // otherwise it fails again and again
 		}
-		kv.mu.Unlock()
-		gaveUp := false
-		if enough == nil {
-			select {
-			case <-idle:
-			case <-in.failed:
-			}
-		} else {
-			select {
-			case <-idle:
-			case <-enough:
-				gaveUp = true
-			}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
 		}
-		kv.mu.Lock()
-		if gaveUp {
-			return kv.running == 0
+		err := kv.Reopen()
+		switch kind := imap.KindOf(err); {
+		case err == nil:
+			opened = time.Now()
+			kv.opts.Logger.Info("the index has been opened again, and can be changed", "dir", kv.dir)
+		case kind == imap.Closed:
+			return nil
+		case kind != imap.Unavailable:
+			return err
+		}
+		pause = min(max(2*pause, least), most)
+		if err != nil {
+			kv.opts.Logger.Error("the index cannot be opened again yet; it is tried again", "dir", kv.dir, "pause", pause, "err", err)
 		}
 	}
-	return true
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // An instance is one opened Pebble database, from its opening to its close or
@@ -19,20 +20,31 @@ type instance struct {
 	dir    string
 	log    *slog.Logger
 	mode   *pebble.WriteOptions
+	disk   *freezeFS
 	failed chan struct{} // closed when the database cannot go on
 	stop   func()        // stops the syncer of a relaxed store
+
+	// Guarded by KV.mu.
+	accounts map[driver.Account]*account // those that somebody is using now
+	running  int
+	idle     chan struct{} // made by who waits, closed when running becomes 0
+	retired  bool          // another is in its place: the last to leave closes it
 
 	once sync.Once
 	err  error // why it failed; set before failed is closed
 }
 
 func openInstance(dir string, opts Options) (*instance, error) {
-	in := &instance{dir: dir, log: opts.Logger, failed: make(chan struct{}), mode: pebble.Sync, stop: func() {}}
-	log := &logFS{FS: opts.FS, fail: in.fail}
-	opts.FS = log
-	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, fail: in.fail}))
+	in := &instance{
+		dir: dir, log: opts.Logger, mode: pebble.Sync, stop: func() {},
+		failed: make(chan struct{}), accounts: make(map[driver.Account]*account),
+	}
+	in.disk = newFreezeFS(opts.FS, dir, in)
+	opts.FS = in.disk
+	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, in: in}))
+	in.db = db
 	if failure := in.failure(); err == nil && failure != nil {
-		in.db, err = db, failure
+		err = failure
 		_ = in.close() // its failure is known
 	}
 	if err != nil {
@@ -42,8 +54,7 @@ func openInstance(dir string, opts Options) (*instance, error) {
 		}
 		return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", dir, err))
 	}
-	in.db = db
-	log.opened.Store(true)
+	in.disk.opened.Store(true)
 	if opts.Relaxed > 0 {
 		in.mode = pebble.NoSync
 		in.stop = in.startSyncer(opts.Relaxed)
@@ -116,36 +127,20 @@ func (in *instance) startSyncer(window time.Duration) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-var errStuck = errors.New("the index does not close after its failure; restart the server")
-
-// closePatience is how long a database that has failed may take to close.
-const closePatience = 10 * time.Second
-
-// close closes the database. One that has failed may never come to an end, and
-// may panic.
-func (in *instance) close() error {
-	if in.failure() == nil {
-		in.stop()
-		if err := in.db.Close(); err != nil {
-			return imap.E("index close", imap.Unavailable, err)
+// close closes the database. One that has failed has nothing more to say.
+func (in *instance) close() (err error) {
+	in.stop()
+	in.disk.hurry()
+	defer func() {
+		// Pebble counts on what it could not write, and says so by a panic.
+		if p := recover(); p != nil && in.failure() == nil {
+			panic(p)
+		} else if p != nil {
+			in.log.Warn("the failed index has not closed in order; nothing is lost by that", "dir", in.dir, "err", p)
 		}
-		return nil
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- fmt.Errorf("%w (%v)", errStuck, p)
-			}
-		}()
-		in.stop()
-		_ = in.db.Close() // says again what in.err says
-		done <- nil
 	}()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(closePatience):
-		return errStuck
+	if err := in.db.Close(); err != nil && in.failure() == nil {
+		return imap.E("index close", imap.Unavailable, err)
 	}
+	return nil
 }

@@ -19,7 +19,7 @@
 // After a failed write of the log nobody knows what is on disk. The store then
 // refuses everything with kind Unavailable (the commits under way also carry
 // driver.ErrUnknown), and [KV.Failed] tells the owner, who calls [KV.Reopen]
-// when the cause may be gone, or ends the process.
+// when the cause may be gone; [KV.Keep] does that by itself.
 package pebblekv
 
 import (
@@ -38,19 +38,21 @@ type KV struct {
 	dir  string
 	opts Options
 
+	reopening sync.Mutex     // outside of mu
+	retiring  sync.WaitGroup // instances that were replaced and are being closed
+
 	mu       sync.Mutex
 	in       *instance
-	accounts map[driver.Account]*account // those that somebody is using now
-	running  int
-	idle     chan struct{} // made by who waits, closed when running becomes 0
 	closed   bool
-	gone     bool // in has failed and is closed: Reopen has no new one yet
+	watchers map[int]func()
+	watched  int // the key of the newest watcher
 }
 
 var _ driver.KV = (*KV)(nil)
 
 // An account exists while somebody is in it.
 type account struct {
+	in    *instance
 	users int // guarded by KV.mu
 	turn  chan struct{}
 
@@ -67,7 +69,7 @@ type commit struct {
 // Open opens the store in the folder dir, which it makes when it is not there.
 // The caller makes sure that no other process has it open: package datadir.
 func Open(dir string, opts Options) (*KV, error) {
-	kv := &KV{dir: dir, opts: opts.withDefaults(), accounts: make(map[driver.Account]*account)}
+	kv := &KV{dir: dir, opts: opts.withDefaults(), watchers: make(map[int]func())}
 	in, err := openInstance(dir, kv.opts)
 	if err != nil {
 		return nil, err
@@ -94,25 +96,33 @@ func (kv *KV) enter(op string, a driver.Account) (*account, *instance, error) {
 	if err := kv.in.failure(); err != nil {
 		return nil, nil, imap.E(op, imap.Unavailable, err)
 	}
-	acct := kv.accounts[a]
+	in := kv.in
+	acct := in.accounts[a]
 	if acct == nil {
-		acct = &account{turn: make(chan struct{}, 1)}
-		kv.accounts[a] = acct
+		acct = &account{in: in, turn: make(chan struct{}, 1)}
+		in.accounts[a] = acct
 	}
 	acct.users++
-	kv.running++
-	return acct, kv.in, nil
+	in.running++
+	return acct, in, nil
 }
 
 func (kv *KV) leave(a driver.Account, acct *account) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
+	in := acct.in
 	if acct.users--; acct.users == 0 {
-		delete(kv.accounts, a) // everyone has waited for acct.last
+		delete(in.accounts, a) // everyone has waited for acct.last
 	}
-	if kv.running--; kv.running == 0 && kv.idle != nil {
-		close(kv.idle)
-		kv.idle = nil
+	if in.running--; in.running > 0 {
+		return
+	}
+	if in.idle != nil {
+		close(in.idle)
+		in.idle = nil
+	}
+	if in.retired {
+		kv.retire(in)
 	}
 }
 
@@ -218,6 +228,17 @@ func (kv *KV) run(ctx context.Context, in *instance, acct *account, a driver.Acc
 	return tx.batch, c, in.apply(tx.batch)
 }
 
-// Watch implements driver.KV. One process owns the store, so there is nothing
-// to watch for.
-func (kv *KV) Watch(driver.Account, func()) (stop func()) { return func() {} }
+// Watch implements driver.KV. One process owns the store; but after a Reopen a
+// commit may be there whose outcome was not known, and then all are woken.
+func (kv *KV) Watch(_ driver.Account, wake func()) (stop func()) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	kv.watched++
+	key := kv.watched
+	kv.watchers[key] = wake
+	return func() {
+		kv.mu.Lock()
+		defer kv.mu.Unlock()
+		delete(kv.watchers, key)
+	}
+}

@@ -1,0 +1,89 @@
+package bloblog
+
+import (
+	"context"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+)
+
+// Verify checks what finding blobs rests on: the header and the index of every
+// segment, and the header of every record. found is called for what is damaged.
+// The content of a blob is verified when it is read. Verify may run beside
+// anything.
+func (s *Store) Verify(ctx context.Context, found func(Damage)) error {
+	if err := s.check(ctx, "blobs verify"); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ids := slices.Sorted(maps.Keys(s.segments))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		g := s.acquire(id)
+		if g == nil {
+			continue // taken away meanwhile
+		}
+		err := s.verifySegment(g, found)
+		s.release(g)
+		if err != nil {
+			return ioError("blobs verify", err)
+		}
+	}
+	return nil
+}
+
+// Damage is a part of a segment that does not match its checksum.
+type Damage struct {
+	File string // in the folder of the store
+	// Account and Ref name the blob; both are 0 where the damage is not in a
+	// record, but in the file's header or index.
+	Account uint64
+	Ref     uint64
+	Live    bool // nobody has deleted the blob
+	Err     error
+}
+
+func (s *Store) verifySegment(g *segment, found func(Damage)) error {
+	g.mu.Lock()
+	name := path.Base(g.name(g.sealed, g.moved))
+	g.mu.Unlock()
+	if _, _, err := g.open(); err != nil {
+		found(Damage{File: name, Err: err})
+		return nil
+	}
+	if g.isSealed() {
+		if _, err := g.readFooter(); isDamage(err) {
+			found(Damage{File: name, Err: err})
+		} else if err != nil {
+			return err
+		}
+	}
+	entries, err := s.allEntries(g)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		r, err := s.readRecord(g, place{g.id, e.off}, recordHeadLen)
+		if err == nil && (r.account != e.account || r.ref != e.ref || r.length() != e.bytes()) {
+			err = errBadRecord
+		}
+		if isDamage(err) {
+			s.mu.Lock()
+			live := s.livesLocked(g, e)
+			s.mu.Unlock()
+			found(Damage{File: name, Account: uint64(e.account), Ref: uint64(e.ref), Live: live, Err: err})
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isDamage(err error) bool {
+	return err != nil && imap.KindOf(ioError("", err)) == imap.Corruption
+}
