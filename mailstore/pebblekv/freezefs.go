@@ -52,7 +52,11 @@ func newFreezeFS(fs vfs.FS, dir string, in *instance) *freezeFS {
 	return f
 }
 
-func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
+// vital reports whether Pebble cannot live without a file: all in its folder
+// but the tables. What is elsewhere belongs to a checkpoint.
+func (f *freezeFS) vital(name string) bool {
+	return f.PathDir(name) == f.in.dir && !strings.HasSuffix(name, ".sst")
+}
 
 // onDisk runs op unless the disk is frozen. The caller holds nothing.
 func (f *freezeFS) onDisk(op func() error) error {
@@ -97,7 +101,7 @@ func (f *freezeFS) settled(patience time.Duration) bool {
 
 // Create implements vfs.FS.
 func (f *freezeFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if isTable(name) {
+	if !f.vital(name) {
 		return f.createTable(name, c)
 	}
 	return f.begin("create", name, func() (vfs.File, error) { return f.FS.Create(name, c) })
@@ -110,9 +114,8 @@ func (f *freezeFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 
 // begin makes a file of the log or the manifest, in memory where the disk
 // fails.
-func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (vfs.File, error) {
-	var file vfs.File
-	err := f.must(what, func() error {
+func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (file vfs.File, err error) {
+	err = f.must(what, func() error {
 		g, err := op()
 		if err == nil {
 			file = &logFile{File: g, fs: f}
@@ -179,6 +182,9 @@ func (f *freezeFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...v
 
 // OpenDir implements vfs.FS. A new file of the log needs its folder synced.
 func (f *freezeFS) OpenDir(name string) (file vfs.File, err error) {
+	if name != f.in.dir {
+		return f.FS.OpenDir(name)
+	}
 	err = f.must("open", func() error {
 		g, err := f.FS.OpenDir(name)
 		if err == nil {
@@ -223,11 +229,14 @@ func (f *freezeFS) RemoveAll(name string) error {
 
 // MkdirAll implements vfs.FS.
 func (f *freezeFS) MkdirAll(dir string, perm os.FileMode) error {
-	return f.must("mkdir", func() error { return f.FS.MkdirAll(dir, perm) }, nothing)
+	return f.onDisk(func() error { return f.FS.MkdirAll(dir, perm) })
 }
 
 // Rename implements vfs.FS.
 func (f *freezeFS) Rename(oldname, newname string) error {
+	if !f.vital(newname) {
+		return f.onDisk(func() error { return f.FS.Rename(oldname, newname) })
+	}
 	return f.must("rename", func() error { return f.FS.Rename(oldname, newname) }, func() error {
 		_ = f.memory.Rename(oldname, newname) // where it is in memory at all
 		return nil

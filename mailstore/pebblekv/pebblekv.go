@@ -69,7 +69,10 @@ type commit struct {
 // Open opens the store in the folder dir, which it makes when it is not there.
 // The caller makes sure that no other process has it open: package datadir.
 func Open(dir string, opts Options) (*KV, error) {
-	kv := &KV{dir: dir, opts: opts.withDefaults(), watchers: make(map[int]func())}
+	if opts = opts.withDefaults(); dir != "" {
+		dir = opts.FS.PathDir(opts.FS.PathJoin(dir, "x")) // as PathDir writes it
+	}
+	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func())}
 	in, err := openInstance(dir, kv.opts)
 	if err != nil {
 		return nil, err
