@@ -60,6 +60,10 @@ type checker struct {
 	holders  map[uint64]uint64     // rows on disk by message
 	messages map[uint64]messageRec // records
 	pending  map[uint64]bool
+	contents func(ctx context.Context) error // in place of blobs
+	places   []messagePlace                  // where messages are; see verify.go
+	sorted   bool                            // places are, by message
+	blind    bool                            // a part of the index cannot be read: what is missing proves nothing
 }
 
 func (c *checker) found(n *node, uid imap.UID, format string, args ...any) {
@@ -72,29 +76,46 @@ func (c *checker) found(n *node, uid imap.UID, format string, args ...any) {
 
 func (c *checker) run(ctx context.Context) error {
 	err := c.store.kv.View(ctx, c.num, func(r driver.Reader) error {
-		c.defects = nil
+		c.defects, c.places, c.blind, c.tree = nil, nil, false, nil
 		c.holders, c.messages, c.pending = make(map[uint64]uint64), make(map[uint64]messageRec), make(map[uint64]bool)
-		data, ok, err := r.Get([]byte{keyAccount})
-		if err != nil || !ok {
-			return err // an account that nobody has used yet
-		}
-		if c.rec, err = decodeAccount(data); err != nil {
-			return err
-		}
-		if c.tree, err = readTree(r); err != nil {
-			return err
-		}
-		for _, step := range []func(driver.Reader) error{c.boxes, c.rows, c.records} {
-			if err := step(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return c.index(r)
 	})
 	if err != nil {
 		return err
 	}
+	if c.contents != nil {
+		return c.contents(ctx)
+	}
 	return c.blobs(ctx)
+}
+
+// index checks all that one view of the account has. Damage does not end the
+// check of what is not damaged.
+func (c *checker) index(r driver.Reader) error {
+	data, ok, err := r.Get([]byte{keyAccount})
+	if err == nil && !ok {
+		return nil // an account that nobody has used yet
+	}
+	if err == nil {
+		c.rec, err = decodeAccount(data)
+	}
+	if err != nil {
+		return c.damaged(nil, "the account record", err)
+	}
+	if c.tree, err = readTree(r); err != nil {
+		return c.damaged(nil, "the list of mailboxes", err)
+	}
+	for _, step := range []struct {
+		what string
+		run  func(driver.Reader) error
+	}{
+		{"the mailboxes", c.boxes}, {"the tree of mailboxes", c.rules}, {"the rows of messages", c.rows}, {"the records of messages", c.records},
+	} {
+		if err := c.damaged(nil, step.what, step.run(r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // boxes checks each mailbox: its index as it would be loaded, and its counters.
@@ -130,10 +151,16 @@ func (c *checker) boxes(r driver.Reader) error {
 		}
 		snap, err := readRows(r, num, n.uidValidity, st)
 		if err != nil {
-			c.found(n, 0, "cannot be read: %v", err)
+			if err := c.damaged(n, "the index of the mailbox", err); err != nil {
+				return err
+			}
 			continue
 		}
 		c.counters(n, &st.c, snap)
+		c.locate(n, snap)
+		if err := c.damaged(n, "the history of expunges", c.history(r, n, &st.c, snap)); err != nil {
+			return err
+		}
 	}
 	for num := range states {
 		if c.tree.byNum[num] == nil {
@@ -245,23 +272,23 @@ func (c *checker) records(r driver.Reader) error {
 		if n, ok := refs[msg]; ok {
 			counted = n
 		}
-		if held != counted && !c.pending[msg] {
-			c.found(nil, 0, "message %d is in %d rows and counted in %d", msg, held, counted)
+		if held != counted && !c.pending[msg] && !c.blind {
+			c.foundMessage(msg, "is in %d rows and counted in %d", held, counted)
 		}
 		if msg > c.rec.nextMsg {
-			c.found(nil, 0, "message %d has a number that has not been given out", msg)
+			c.foundMessage(msg, "has a number that has not been given out")
 		}
 		for _, kind := range []byte{keyDigest, keyText} {
 			if _, ok, err := r.Get(numKey(kind, msg)); err != nil {
 				return err
 			} else if !ok {
-				c.found(nil, 0, "message %d lacks its record %c", msg, kind)
+				c.foundMessage(msg, "lacks its record %c", kind)
 			}
 		}
 	}
 	for msg := range c.holders {
 		if _, ok := c.messages[msg]; !ok {
-			c.found(nil, 0, "message %d is in a row, but has no record", msg)
+			c.foundMessage(msg, "is in a row, but has no record")
 		}
 	}
 	for msg := range refs {
@@ -295,9 +322,9 @@ func (c *checker) blobs(ctx context.Context) error {
 				continue
 			}
 			if !ok {
-				c.found(nil, 0, "message %d has no blob", msg)
+				c.foundMessage(msg, "has no blob")
 			} else {
-				c.found(nil, 0, "message %d has %d bytes, its blob %d", msg, rec.rawSize, size)
+				c.foundMessage(msg, "has %d bytes, its blob %d", rec.rawSize, size)
 			}
 		}
 		return nil

@@ -35,6 +35,10 @@ type Options struct {
 	// HistoryRanges is about how many ranges of UIDs the history of expunges
 	// of one mailbox keeps; 0 means 10,000.
 	HistoryRanges int
+	// AsItIs leaves the store as it is found: nothing is finished that a crash
+	// interrupted, and nothing is swept, until somebody uses an account. For
+	// who looks only.
+	AsItIs bool
 	// TxnRows is the greatest number of rows that one transaction changes;
 	// larger operations take several. 0 means 40,000, which fits
 	// driver.MaxTxnBytes; only tests want less.
@@ -120,7 +124,9 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 		return nil, imap.E("mailstore: open", imap.Other, err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	s.background.Go(func() { s.recover(clean) })
+	if !s.opts.AsItIs {
+		s.background.Go(func() { s.recover(clean) })
+	}
 	return s, nil
 }
 
