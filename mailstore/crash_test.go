@@ -112,8 +112,11 @@ func appendStep(box string, subjects ...string) step {
 }
 
 func mailboxStep(name, box string, do func(m *mailstore.Mailbox) error) step {
-	return step{name, func(t *testing.T, a *mailstore.Account) error {
-		m := open(t, a, box)
+	return step{name, func(_ *testing.T, a *mailstore.Account) error {
+		m, err := a.Mailbox(ctx, box)
+		if err != nil {
+			return err
+		}
 		defer m.Close()
 		return do(m)
 	}}

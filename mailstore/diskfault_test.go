@@ -1,0 +1,135 @@
+package mailstore_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/crashfs"
+	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
+)
+
+// full reports whether the long runs are wanted.
+func full() bool { return os.Getenv("ROOKERY_FULL") != "" }
+
+// When the disk fails at any operation, once or for a while, the command that
+// needed it gets kind Unavailable and has happened as a whole or not at all;
+// when the disk is healed the store goes on without a restart, and a restart
+// finds the same.
+func TestDiskFailsAtEveryOperation(t *testing.T) {
+	step := 5
+	switch {
+	case full():
+		step = 1
+	case testing.Short():
+		step = 40
+	}
+	now := time.Unix(1_700_000_000, 0)
+	for name, opts := range map[string]mailstore.Options{
+		"one transaction each": {},
+		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
+	} {
+		opts.Now = func() time.Time { return now }
+		clean := cleanDumps(t, opts)
+		for _, f := range []diskFault{{1, syscall.EIO}, {1, syscall.ENOSPC}, {3, syscall.EMFILE}, {1 << 30, syscall.EIO}, {1 << 30, syscall.ENOSPC}} {
+			for n, hit := 1, true; hit; n += step {
+				t.Run(fmt.Sprintf("%s/times=%d,err=%v,n=%d", name, f.times, f.err, n), func(t *testing.T) {
+					hit = failDisk(t, n, f, opts, clean)
+				})
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	}
+}
+
+type diskFault struct {
+	times int
+	err   error
+}
+
+// openBusy opens a store whose segments are small and that tidies up by itself.
+func openBusy(t *testing.T, fs *crashfs.FS, opts mailstore.Options) *disk {
+	t.Helper()
+	opts = quiet(opts)
+	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger, MemTableBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := bloblog.Open("blobs", bloblog.Options{FS: fs, Logger: opts.Logger, SegmentBytes: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := mailstore.Open(ctx, kv, blobs, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &disk{kv, blobs, store}
+}
+
+// failDisk reports whether the fault was reached.
+func failDisk(t *testing.T, n int, f diskFault, opts mailstore.Options, clean []string) bool {
+	fs := crashfs.New()
+	d := openBusy(t, fs, opts)
+	a := d.account(t)
+	begun := fs.Ops()
+	fs.Fail(crashfs.Nth(n, f.times, f.err, crashfs.Changes))
+	exact := true // until something is done twice, which may cost UIDs
+	for i, s := range crashSteps() {
+		if err := s.do(t, a); err == nil {
+			continue
+		} else if imap.KindOf(err) != imap.Unavailable {
+			t.Errorf("%s on a disk that fails gave %v", s.name, err)
+		}
+		fs.Fail(nil)
+		heal(t, d, a)
+		switch got := dump(t, a); {
+		case exact && got == clean[i+1]: // it has happened all the same
+		case exact && got != clean[i]:
+			t.Errorf("after a failed %s the store has\n%s\nwant\n%s\nor\n%s", s.name, got, clean[i], clean[i+1])
+		default:
+			if err := s.do(t, a); err != nil && exact {
+				t.Errorf("%s on the healed disk: %v", s.name, err)
+			}
+			exact = exact && dump(t, a) == clean[i+1]
+		}
+		check(t, d.store)
+	}
+	hit := fs.Ops()-begun >= n
+	fs.Fail(nil)
+	heal(t, d, a) // it may have failed behind the last command
+	want := dump(t, a)
+	if last := clean[len(clean)-1]; exact && want != last {
+		t.Errorf("in the end the store has\n%s\nwant\n%s", want, last)
+	}
+	d.close(t)
+	d = openBusy(t, fs, opts)
+	defer d.close(t)
+	a = d.account(t)
+	if got := dump(t, a); got != want {
+		t.Errorf("after a restart the store has\n%s\nwant\n%s", got, want)
+	}
+	check(t, d.store)
+	must(t, d.store.Sweep(ctx))
+	check(t, d.store)
+	return hit
+}
+
+// heal does what pebblekv.KV.Keep does, and waits until the account has been
+// read again.
+func heal(t *testing.T, d *disk, a *mailstore.Account) {
+	t.Helper()
+	if err := d.kv.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Delete(ctx, "no such mailbox"); !errors.Is(err, imap.NotFound) {
+		t.Errorf("deleting what is not there gave %v", err)
+	}
+}
