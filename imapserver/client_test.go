@@ -340,3 +340,45 @@ func (c *client) appendTo(mailbox string, messages ...string) {
 
 // memoryBackend is a back end over an empty model.
 func memoryBackend(t testing.TB) imapserver.Backend { return overMemory(t, memory.New()) }
+
+// swallowing is a back end that counts what is uploaded and keeps none of it
+// but the first line.
+type swallowing struct {
+	imapserver.Backend
+	got int64
+}
+
+func (s *swallowing) Open(ctx context.Context, user string) (imapserver.Account, error) {
+	a, err := s.Backend.Open(ctx, user)
+	return &swallowingAccount{a, s}, err
+}
+
+type swallowingAccount struct {
+	imapserver.Account
+	s *swallowing
+}
+
+func (a *swallowingAccount) Upload(ctx context.Context, _ int64) (imapserver.Upload, error) {
+	up, err := a.Account.Upload(ctx, 2)
+	if err == nil {
+		_, err = up.Write([]byte("x\n"))
+	}
+	return &swallowingUpload{up, a.s}, err
+}
+
+func (a *swallowingAccount) Append(ctx context.Context, name string, msgs []imapserver.AppendMessage) (*imapserver.AppendResult, error) {
+	for i := range msgs {
+		msgs[i].Upload = msgs[i].Upload.(*swallowingUpload).Upload
+	}
+	return a.Account.Append(ctx, name, msgs)
+}
+
+type swallowingUpload struct {
+	imapserver.Upload
+	s *swallowing
+}
+
+func (u *swallowingUpload) Write(p []byte) (int, error) {
+	u.s.got += int64(len(p))
+	return len(p), nil
+}

@@ -31,7 +31,9 @@ type Conn struct {
 	id   uint64
 	addr netip.Addr
 	nc   net.Conn // as it was accepted: closing it ends everything
-	log  *slog.Logger
+	// trace is nil unless somebody listens.
+	trace *tracer
+	log   *slog.Logger
 
 	mu        sync.Mutex
 	transport transport
@@ -85,6 +87,7 @@ func (s *Server) newConn(nc net.Conn, addr netip.Addr) *Conn {
 	id := s.lastID.Add(1)
 	c := &Conn{srv: s, id: id, addr: addr, nc: nc, log: s.log.With("conn", id)}
 	_, c.transport.secure = nc.(*tls.Conn)
+	c.trace = newTracer(c)
 	c.setTransport(nc)
 	c.info.init(c)
 	return c
@@ -95,7 +98,7 @@ func (c *Conn) setTransport(nc net.Conn) {
 	c.transport.nc = nc
 	if c.dec == nil {
 		c.dec = imapwire.NewDecoder(c.reader(nc), c.decoderOptions())
-		c.enc = imapwire.NewEncoder(deadlineWriter{c, nc}, imapwire.EncoderOptions{Pool: c.srv.pool})
+		c.enc = imapwire.NewEncoder(c.writer(nc), imapwire.EncoderOptions{Pool: c.srv.pool})
 	}
 }
 
@@ -319,6 +322,7 @@ func (c *Conn) sendBye(code, text string) {
 
 // end closes everything that the connection has.
 func (c *Conn) end(err error) {
+	loggedOut := errors.Is(err, errLogout)
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errLogout) {
 		c.log.Debug("connection ended", "user", c.login.user, "commands", c.counts.commands)
 		err = nil
@@ -326,6 +330,7 @@ func (c *Conn) end(err error) {
 		c.log.Info("connection ended", "user", c.login.user, "commands", c.counts.commands, "err", err)
 	}
 	c.mu.Lock()
+	lastWord := loggedOut || c.ending
 	c.ending = true
 	// What is not the server's own may panic here too, and the rest must be
 	// given back all the same.
@@ -336,10 +341,36 @@ func (c *Conn) end(err error) {
 	c.enc.Release()
 	nc := c.transport.nc
 	c.mu.Unlock()
+	c.trace.end(lastWord)
+	if lastWord {
+		linger(nc)
+	}
 	nc.Close()
+	c.nc.Close()
 	if hook := c.srv.opts.Hooks.Closed; hook != nil {
 		_ = c.guard(func() error { hook(c, err); return nil })
 	}
+}
+
+// linger makes sure that the client gets the last word over TCP: a socket that
+// is closed with input that nobody has read takes back what is on its way to the
+// client, and a client that still sends a message that is too large, or has
+// pipelined commands behind LOGOUT, would never know why it was cut off.
+func linger(nc net.Conn) {
+	const patience = time.Second
+	if dc, ok := nc.(*deflateConn); ok {
+		nc = dc.Conn
+	}
+	if tc, ok := nc.(*tls.Conn); ok {
+		_ = tc.CloseWrite() // says that TLS ends
+		nc = tc.NetConn()
+	}
+	half, ok := nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = nc.SetReadDeadline(time.Now().Add(patience))
+	_, _ = io.Copy(io.Discard, nc)
 }
 
 // logOff gives the account back.
@@ -368,7 +399,7 @@ func (c *Conn) state() States {
 
 // reader returns what the decoder reads from: the transport, with everything
 // written so far on its way to the client before a read may wait for it.
-func (c *Conn) reader(r io.Reader) io.Reader { return flushingReader{c, r} }
+func (c *Conn) reader(r io.Reader) io.Reader { return flushingReader{c, c.trace.reader(r)} }
 
 type flushingReader struct {
 	c *Conn
@@ -389,6 +420,9 @@ func (f flushingReader) Read(p []byte) (int, error) {
 	}
 	return f.r.Read(p)
 }
+
+// writer returns what the encoder writes to.
+func (c *Conn) writer(nc net.Conn) io.Writer { return c.trace.writer(deadlineWriter{c, nc}) }
 
 // deadlineWriter bounds how long a client may take to accept a write. mu is held
 // by whoever writes.

@@ -1,9 +1,11 @@
 package imapserver_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -549,4 +551,38 @@ func TestHookErrors(t *testing.T) {
 		c.gets("APPEND INBOX {10+}\r\na LOGOUT\r\n", "NO [LIMIT] Come back later")
 		c.ok("NOOP")
 	})
+}
+
+// TestLastWord: over TCP the client gets what the server has said last, though
+// it still sends. (Linux keeps what has arrived even if the server hangs up too
+// early; other systems do not.)
+func TestLastWord(t *testing.T) {
+	srv := memoryServer(t, imapserver.Options{Limits: imapserver.Limits{Skip: 1 << 20}})
+	ln := listen(t)
+	go srv.Serve(context.Background(), ln)
+	for name, test := range map[string]struct{ command, last string }{
+		"LOGOUT":  {"a LOGOUT\r\n", "a OK "},
+		"TOOBIG":  {"a APPEND INBOX {100000000+}\r\n", "* BYE [TOOBIG] "},
+		"TOOBIG2": {"a CREATE {100000000+}\r\n", "* BYE [TOOBIG] "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			in := bufio.NewReader(nc)
+			in.ReadString('\n')
+			io.WriteString(nc, "l LOGIN ann secret\r\n")
+			in.ReadString('\n')
+			junk := strings.Repeat("b NOOP\r\n", 1<<18)
+			io.WriteString(nc, test.command+junk) // as far as the server takes it
+			all, _ := io.ReadAll(in)
+			lines := strings.Split(strings.TrimSuffix(string(all), "\r\n"), "\r\n")
+			last := lines[len(lines)-1]
+			if !strings.HasPrefix(last, test.last) {
+				t.Errorf("the last word was %q", last)
+			}
+		})
+	}
 }

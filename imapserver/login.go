@@ -228,7 +228,7 @@ func (b *broken) Unwrap() error { return b.error }
 func (c *Conn) switchTransport(nc net.Conn) []byte {
 	c.transport.nc = nc
 	ahead := c.dec.Reset(c.reader(nc))
-	c.enc.Reset(deadlineWriter{c, nc})
+	c.enc.Reset(c.writer(nc))
 	c.setReadDeadline()
 	return ahead
 }

@@ -229,8 +229,12 @@ func (r *runner) eof(c *client) error {
 	if err == nil {
 		return fmt.Errorf("expected the server to close, got %q", resp.raw)
 	}
+	if c.deflate != nil && errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF // nobody ends the compressed stream
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
-		return c.close()
+		_ = c.close() // TLS would like to say goodbye, and there is nobody
+		return nil
 	}
 	return err
 }

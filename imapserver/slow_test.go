@@ -1,0 +1,187 @@
+package imapserver_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/memory"
+)
+
+// stalled logs in, asks for a lot, and reads none of it.
+func stalled(t *testing.T, srv *imapserver.Server, command string) net.Conn {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	go srv.ServeConn(t.Context(), theirs)
+	t.Cleanup(func() { ours.Close() })
+	go io.WriteString(ours, "a LOGIN ann secret\r\nb SELECT INBOX\r\nc "+command+"\r\n")
+	// It reads as far as the reply to SELECT.
+	var seen strings.Builder
+	var one [1]byte
+	for !strings.Contains(seen.String(), "\r\nb OK ") {
+		ours.SetReadDeadline(time.Now().Add(patience))
+		if _, err := ours.Read(one[:]); err != nil {
+			t.Fatal(err)
+		}
+		seen.Write(one[:])
+	}
+	return ours
+}
+
+// TestSlowReader: who does not read what was asked for stops nobody else on the
+// same mailbox, and is cut off in the end.
+func TestSlowReader(t *testing.T) {
+	m := memory.New()
+	big := "Subject: big\r\n\r\n" + strings.Repeat("A line of some length, and then many more of them.\r\n", 20_000)
+	for range 5 {
+		m.Add("ann", "INBOX", big)
+	}
+	for name, command := range map[string]string{
+		"bodies": "FETCH 1:* BODY[]", // sets \Seen before
+		"flags":  "FETCH 1:* (FLAGS BODY.PEEK[]<0.1000000>)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Write: 400 * time.Millisecond}})
+			stalled(t, srv, command)
+			other := selected(t, srv)
+			other.ok("STORE 1:* +FLAGS ($Other)")
+			other.ok("FETCH 1:* (FLAGS ENVELOPE)")
+			other.ok("FETCH 1 BODY[]")
+			other.ok("SEARCH BODY length")
+			other.appendTo("INBOX", hello)
+			other.ok("STORE * +FLAGS (\\Deleted)")
+			other.ok("EXPUNGE")
+			other.ok("STATUS INBOX (MESSAGES UNSEEN SIZE)")
+			if n := len(srv.Connections()); n != 2 {
+				t.Errorf("%d connections; the slow one should be waited for still", n)
+			}
+			until(t, "the slow client is cut off", func() bool { return len(srv.Connections()) == 1 })
+			other.ok("NOOP")
+		})
+	}
+}
+
+// TestSlowNews: an idling client that does not read stops nobody either.
+func TestSlowNews(t *testing.T) {
+	srv := memoryServer(t, imapserver.Options{Limits: imapserver.Limits{Write: 300 * time.Millisecond}})
+	stalled(t, srv, "IDLE")
+	other := selected(t, srv)
+	for range 20 {
+		other.appendTo("INBOX", hello)
+	}
+	other.ok("STORE 1:* +FLAGS (\\Seen)")
+	until(t, "the slow client is cut off", func() bool { return len(srv.Connections()) == 1 })
+}
+
+// TestLargeAppend: a message of 50 MB passes through without being in memory.
+func TestLargeAppend(t *testing.T) {
+	const size = 50 << 20
+	swallow := &swallowing{Backend: memoryBackend(t)}
+	srv := newServer(t, swallow, imapserver.Options{})
+	c := login(t, srv)
+	c.appendTo("INBOX", hello)
+	line := []byte(strings.Repeat("x", 8190) + "\r\n")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	c.send(fmt.Sprintf("a APPEND INBOX {%d+}\r\n", size))
+	for range size / len(line) {
+		if _, err := c.conn.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.send("\r\n")
+	_, tagged := c.reply("a")
+	runtime.ReadMemStats(&after)
+	if !strings.HasPrefix(tagged, "OK ") || swallow.got != size+int64(len(hello)) {
+		t.Fatalf("%d octets came, %s", swallow.got, tagged)
+	}
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+		t.Errorf("%d MB allocated for a message of 50 MB", grown>>20)
+	}
+}
+
+// TestLargeFetch: neither is one that is fetched from the store.
+func TestLargeFetch(t *testing.T) {
+	const size = 30 << 20
+	server := storeTarget().New(t)
+	open := func() net.Conn {
+		nc, err := server.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		return nc
+	}
+	c := newClient(t, open())
+	c.want("* OK ")
+	c.ok("LOGIN ann secret")
+	c.appendTo("INBOX", "Subject: big\r\n\r\n"+strings.Repeat(strings.Repeat("x", 98)+"\r\n", size/100))
+	fetch := func() {
+		nc := open()
+		go io.WriteString(nc, "a LOGIN ann secret\r\nb SELECT INBOX\r\nc FETCH 1 BODY.PEEK[1]\r\nd FETCH 1 BODY.PEEK[]\r\ne LOGOUT\r\n")
+		if n, err := io.Copy(io.Discard, nc); n < 2*size || err != nil {
+			t.Fatalf("%d octets came, %v", n, err)
+		}
+	}
+	fetch() // whatever is kept is kept from now on
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fetch()
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
+		t.Errorf("%d MB allocated to fetch 30 MB twice", grown>>20)
+	}
+}
+
+// TestHugeSets: a set of few characters may name four thousand million
+// messages, one of many characters many ranges.
+func TestHugeSets(t *testing.T) {
+	m := memory.New()
+	for range 100 {
+		m.Add("ann", "INBOX", hello)
+	}
+	srv := newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Line: 1 << 20}})
+	c := selected(t, srv)
+	var many strings.Builder
+	for i := range 40_000 {
+		fmt.Fprintf(&many, ",%d", 3*i+1)
+	}
+	overlapping := strings.Repeat(",1:*", 50_000)
+	var keys strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&keys, " NOT LARGER %d", 1000+i)
+	}
+	for name, test := range map[string]struct {
+		command string
+		answers int
+	}{
+		"all UIDs":         {"UID FETCH 1:4294967295 FLAGS", 100},
+		"backwards":        {"UID FETCH 4294967295:1 FLAGS", 100},
+		"all twice":        {"UID FETCH 1:*,1:4294967295 UID", 100},
+		"many ranges":      {"UID FETCH " + many.String()[1:] + " FLAGS", 34},
+		"many overlapping": {"FETCH " + overlapping[1:] + " FLAGS", 100},
+		"stored":           {"UID STORE 1:4294967295 +FLAGS.SILENT (\\Seen)", 0},
+		"searched":         {"SEARCH UID " + many.String()[1:], 1},
+		"copied":           {"UID COPY 4294967290:4294967295 INBOX", 0},
+		"10,000 keys":      {"SEARCH" + keys.String(), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got := c.ok(test.command)
+			runtime.ReadMemStats(&after)
+			if len(got) != test.answers {
+				t.Errorf("%d responses, want %d", len(got), test.answers)
+			}
+			// The command itself is up to 270 kB, and held in a few forms.
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 24<<20 {
+				t.Errorf("%d MB allocated", grown>>20)
+			}
+		})
+	}
+}
