@@ -199,6 +199,7 @@ func (a *account) transact(ops []*op, publish bool) error {
 		}
 	}
 	if errors.Is(err, driver.ErrUnknown) {
+		a.store.unswept.Store(true)
 		// The commit may have happened: what we show must be what is there.
 		if rerr := a.reload(); rerr != nil {
 			// Then the next change notices, and reads again.

@@ -122,7 +122,10 @@ func (a *account) reapStep(ctx context.Context, g grave) error {
 	}
 	if len(r.refs) > 0 {
 		// What is lost here a sweep finds again.
-		return a.store.blobs.Delete(ctx, a.num, r.refs)
+		if err := a.store.blobs.Delete(ctx, a.num, r.refs); err != nil {
+			a.store.unswept.Store(true)
+			return err
+		}
 	}
 	return nil
 }

@@ -91,6 +91,7 @@ type Store struct {
 
 	indexed atomic.Int64  // bytes of all indexes in memory
 	clock   atomic.Uint64 // counts uses of mailboxes
+	unswept atomic.Bool   // a failure may have left blobs that nobody names
 
 	mu       sync.Mutex
 	accounts map[driver.Account]*account
@@ -156,8 +157,11 @@ func (s *Store) recover(clean bool) {
 	if clean {
 		return
 	}
-	if err := s.Sweep(s.ctx); err != nil && s.ctx.Err() == nil {
-		s.opts.Logger.Error("sweeping after a crash", "err", err)
+	if err := s.Sweep(s.ctx); err != nil {
+		s.unswept.Store(true)
+		if s.ctx.Err() == nil {
+			s.opts.Logger.Error("sweeping after a crash", "err", err)
+		}
 	}
 }
 
@@ -199,6 +203,9 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.cancel()
 	s.background.Wait()
+	if s.unswept.Load() {
+		return nil // the next start sweeps
+	}
 	return s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		return tx.Set([]byte{keyClean}, nil)
 	})

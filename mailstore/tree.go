@@ -150,10 +150,18 @@ func (t *opTx) createNumbered(name string, uses []imap.MailboxAttr, num boxNum) 
 	return n, nil
 }
 
+// latestClock is what a clock may say at most (in the year 2105). One that says
+// more is wrong, and would use up all values of UIDVALIDITY at once.
+const latestClock = 1<<32 - 1<<24
+
 // newUIDValidity returns a value greater than any that the account has used,
-// whatever the clock says.
+// whatever the clock says now or has said before.
 func (t *opTx) newUIDValidity() imap.UIDValidity {
-	t.rec.uidValidity = max(t.rec.uidValidity+1, uint64(max(t.a.store.now().Unix(), 1)))
+	clock := t.a.store.now().Unix()
+	if clock < 1 || clock > latestClock {
+		clock = 1
+	}
+	t.rec.uidValidity = max(t.rec.uidValidity+1, uint64(clock))
 	return imap.UIDValidity(min(t.rec.uidValidity, 1<<32-1))
 }
 

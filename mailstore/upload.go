@@ -56,7 +56,9 @@ func (u *Upload) Discard() {
 	u.w.Release()
 	if u.ref != 0 && !u.named {
 		// What is lost here a sweep finds again.
-		_ = u.a.store.blobs.Delete(u.a.store.ctx, u.a.num, []driver.Ref{u.ref})
+		if err := u.a.store.blobs.Delete(u.a.store.ctx, u.a.num, []driver.Ref{u.ref}); err != nil {
+			u.a.store.unswept.Store(true)
+		}
 	}
 	u.digest, u.text = nil, nil
 }
