@@ -112,7 +112,7 @@ func TestStore(t *testing.T) {
 		keep(s, "three")
 		must(t, s.Delete(ctx, 1, []driver.Ref{one}))
 		must(t, s.Tidy(ctx))
-		must(t, errors.Join(kv.Verify(ctx, func(d pebblekv.Damage) { t.Error(d) }), s.Verify(ctx, func(d bloblog.Damage) { t.Error(d) })))
+		must(t, errors.Join(kv.Verify(ctx, func(d pebblekv.Damage) { t.Error(d) }), s.Verify(ctx, true, func(d bloblog.Damage) { t.Error(d) })))
 		must(t, errors.Join(kv.Close(), s.Close()))
 		if after := files(t, dir); !maps.Equal(before, after) {
 			t.Fatalf("round %d: the disk has changed: %v", round, cmp.Diff(before, after))

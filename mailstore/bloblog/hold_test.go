@@ -81,7 +81,7 @@ func TestHold(t *testing.T) {
 	for ref, data := range blobs {
 		wantBytes(t, c, ref, data)
 	}
-	must(t, c.Verify(ctx, func(d bloblog.Damage) { t.Errorf("damage %+v", d) }))
+	must(t, c.Verify(ctx, false, func(d bloblog.Damage) { t.Errorf("damage %+v", d) }))
 }
 
 // TestVerify flips bytes of headers and indexes.
@@ -107,7 +107,7 @@ func TestVerify(t *testing.T) {
 			s = open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
 			defer s.Close()
 			var found []bloblog.Damage
-			must(t, s.Verify(ctx, func(d bloblog.Damage) { found = append(found, d) }))
+			must(t, s.Verify(ctx, false, func(d bloblog.Damage) { found = append(found, d) }))
 			if len(found) != 1 || !c.want(found[0], ref) || found[0].File != "00000001.seg" || found[0].Err == nil {
 				t.Errorf("found %+v", found)
 			}

@@ -11,9 +11,10 @@ import (
 
 // Verify checks what finding blobs rests on: the header and the index of every
 // segment, and the header of every record. found is called for what is damaged.
-// The content of a blob is verified when it is read. Verify may run beside
-// anything.
-func (s *Store) Verify(ctx context.Context, found func(Damage)) error {
+// With contents it reads all that is in the records, too, which is of use where
+// nobody knows their names; otherwise that is verified when a blob is read.
+// Verify may run beside anything.
+func (s *Store) Verify(ctx context.Context, contents bool, found func(Damage)) error {
 	if err := s.check(ctx, "blobs verify"); err != nil {
 		return err
 	}
@@ -28,7 +29,7 @@ func (s *Store) Verify(ctx context.Context, found func(Damage)) error {
 		if g == nil {
 			continue // taken away meanwhile
 		}
-		err := s.verifySegment(g, found)
+		err := s.verifySegment(ctx, g, contents, found)
 		s.release(g)
 		if err != nil {
 			return ioError("blobs verify", err)
@@ -48,7 +49,7 @@ type Damage struct {
 	Err     error
 }
 
-func (s *Store) verifySegment(g *segment, found func(Damage)) error {
+func (s *Store) verifySegment(ctx context.Context, g *segment, contents bool, found func(Damage)) error {
 	g.mu.Lock()
 	name := path.Base(g.name(g.sealed, g.moved))
 	g.mu.Unlock()
@@ -68,9 +69,15 @@ func (s *Store) verifySegment(g *segment, found func(Damage)) error {
 		return err
 	}
 	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		r, err := s.readRecord(g, place{g.id, e.off}, recordHeadLen)
 		if err == nil && (r.account != e.account || r.ref != e.ref || r.length() != e.bytes()) {
 			err = errBadRecord
+		}
+		if err == nil && contents {
+			err = s.verify(g, place{g.id, e.off})
 		}
 		if isDamage(err) {
 			s.mu.Lock()

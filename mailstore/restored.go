@@ -1,0 +1,51 @@
+package mailstore
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+)
+
+// idleNumbers is how many numbers of messages are passed over when a store has
+// been set back: more than it can have given out since its backup.
+const idleNumbers = 1 << 24
+
+// MarkRestored tells a store that it has been set back to an earlier state,
+// after which it gives out UIDs, and numbers in object identifiers, once more
+// that clients have seen on other messages. So every mailbox gets a UIDVALIDITY
+// that it never had (RFC 9051 section 2.3.1.1), and the next message an EMAILID
+// that no other had (RFC 8474 section 5.1). It is for a store that nobody uses
+// yet: mailboxes that are open keep the former value.
+func (s *Store) MarkRestored(ctx context.Context) error {
+	list, err := s.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, info := range list {
+		a, err := s.Account(ctx, info.Name)
+		if err != nil {
+			return err
+		}
+		err = a.submit(ctx, &op{weight: 1 << 20, run: func(t *opTx) error {
+			tree := t.tree.clone()
+			for _, num := range slices.Sorted(maps.Keys(t.tree.byNum)) {
+				n := *t.tree.byNum[num]
+				if n.noSelect {
+					continue
+				}
+				n.uidValidity = t.newUIDValidity()
+				tree.put(&n)
+				t.set(boxKey(keyBox, num), n.encode())
+			}
+			t.tree = tree
+			t.rec.nextMsg += idleNumbers
+			return nil
+		}})
+		if err != nil {
+			return imap.E("mailstore: renew UIDVALIDITY in account "+info.Name, imap.Other, err)
+		}
+	}
+	return nil
+}
