@@ -174,7 +174,14 @@ func newClient(t testing.TB, conn net.Conn) *client {
 // startTLS gives STARTTLS and does the handshake.
 func (c *client) startTLS() {
 	c.t.Helper()
-	c.ok("STARTTLS")
+	c.startTLSBehind("s STARTTLS\r\n")
+}
+
+// startTLSBehind is startTLS behind something else in one write.
+func (c *client) startTLSBehind(text string) {
+	c.t.Helper()
+	c.send(text)
+	c.want("s OK ")
 	tc := tls.Client(c.pump, &tls.Config{InsecureSkipVerify: true})
 	if err := tc.Handshake(); err != nil {
 		c.t.Fatal(err)

@@ -135,7 +135,7 @@ func TestCompressBomb(t *testing.T) {
 	c := compressed(t, srv)
 	var packed bytes.Buffer
 	w, _ := flate.NewWriter(&packed, flate.BestCompression)
-	const size = 200 << 20
+	const size = 48 << 20
 	fmt.Fprintf(w, "a CREATE {%d+}\r\n", size)
 	zeros := make([]byte, 1<<20)
 	for range size >> 20 {

@@ -162,8 +162,12 @@ func saslPlain() *Extension {
 					return &imap.Error{Kind: imap.AuthzFailed, Text: "Logging in as another user is not possible"}
 				}
 				user, err := c.srv.auth.CheckPassword(ctx, name, password, c.addr)
-				if err == nil {
+				switch {
+				case err == nil:
 					done(user)
+				case imap.KindOf(err) == imap.Other:
+					// Not the client's fault, as errors of SASL without a kind are.
+					err = imap.E("check password", imap.ServerBug, err)
 				}
 				return err
 			})
