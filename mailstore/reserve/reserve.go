@@ -1,0 +1,241 @@
+// Package reserve refuses writes before a disk is full, so that the engines,
+// which need space to take space back, never run out of it: a disk that is full
+// by somebody's mail stays one that mail can be read from and deleted from.
+//
+// It is no quota, and protects from nobody who fills the disk past this
+// program; package pebblekv has what happens then. Start with [New], and put
+// [Guard.KV] and [Guard.Blobs] between mailstore and the engines.
+package reserve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// Options says what is kept free.
+type Options struct {
+	// FS is where Path is; nil is the machine's file system.
+	FS vfs.FS
+	// Path is any folder on the disk in question.
+	Path string
+	// Bytes is how much is kept free of messages. A quarter of it is kept free
+	// of changes to the index as well. 0 is 256 MiB, or a twentieth of the disk
+	// where that is less; a negative number keeps nothing free.
+	Bytes int64
+	// Logger is told when a disk gets full, and when it has room again; nil is
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// Guard knows how much is free. Its methods are safe for concurrent use.
+type Guard struct {
+	opts Options
+
+	mu      sync.Mutex
+	pending int64 // bytes of messages that are being written
+	level   level // what was logged last
+	blind   bool  // the free space cannot be found out, which was logged
+}
+
+// level is what is refused.
+type level int
+
+const (
+	room  level = iota
+	tight       // no messages
+	out         // no changes
+)
+
+const (
+	defaultBytes = 256 << 20
+	defaultPart  = 20
+	indexPart    = 4
+)
+
+// New returns a guard of the disk that opts.Path is on.
+func New(opts Options) *Guard {
+	if opts.FS == nil {
+		opts.FS = vfs.Default
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &Guard{opts: opts}
+}
+
+// Room reports, by an error of kind Unavailable, that there is no room for a
+// message of size bytes.
+func (g *Guard) Room(size int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.roomLocked(size)
+}
+
+func (g *Guard) roomLocked(size int64) error {
+	if free, level := g.look(size); level != room {
+		return &imap.Error{
+			Op: "store a message", Kind: imap.Unavailable, Text: "The server has no room for messages now; try again later",
+			Err: fmt.Errorf("the disk of %s has %d MiB left, which are kept for other things: make room on it", g.opts.Path, free>>20),
+		}
+	}
+	return nil
+}
+
+// change reports that not even the index may grow.
+func (g *Guard) change() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if free, level := g.look(0); level == out {
+		return &imap.Error{
+			Op: "index update", Kind: imap.Unavailable, Text: "The server's disk is full; nothing can be changed now, try again later",
+			Err: fmt.Errorf("the disk of %s has %d MiB left: make room on it", g.opts.Path, free>>20),
+		}
+	}
+	return nil
+}
+
+// look finds out what is free, and what is to be refused to someone who needs
+// size bytes. g.mu is held: a statfs takes a microsecond.
+func (g *Guard) look(size int64) (free int64, l level) {
+	if g.opts.Bytes < 0 {
+		return 0, room
+	}
+	usage, err := g.opts.FS.GetDiskUsage(g.opts.Path)
+	if err != nil {
+		if !g.blind {
+			g.opts.Logger.Warn("how much of the disk is free cannot be found out; no reserve is kept", "path", g.opts.Path, "err", err)
+		}
+		g.blind = true
+		return 0, room
+	}
+	keep := g.opts.Bytes
+	if keep == 0 {
+		keep = min(defaultBytes, int64(usage.TotalBytes/defaultPart))
+	}
+	free = int64(min(usage.AvailBytes, 1<<62))
+	switch {
+	case free < keep/indexPart:
+		l = out
+	case free-g.pending < keep:
+		l = tight
+	}
+	g.tell(free, l)
+	if l == room && free-g.pending-size < keep {
+		l = tight // for this one; shorter ones may still fit
+	}
+	return free, l
+}
+
+// tell logs what has changed. g.mu is held.
+func (g *Guard) tell(free int64, l level) {
+	if l == g.level {
+		return
+	}
+	g.level = l
+	mib := free >> 20
+	switch l {
+	case room:
+		g.opts.Logger.Info("the disk has room again; everything is taken", "path", g.opts.Path, "free-mib", mib)
+	case tight:
+		g.opts.Logger.Error("the disk is nearly full: no messages are taken until there is room; reading and deleting goes on", "path", g.opts.Path, "free-mib", mib)
+	case out:
+		g.opts.Logger.Error("the disk is full: no changes are taken until there is room; reading goes on", "path", g.opts.Path, "free-mib", mib)
+	}
+}
+
+// KV returns kv with the guard before its changes. The store's own records,
+// which are few, are always written: a server must be able to start and stop.
+func (g *Guard) KV(kv driver.KV) driver.KV { return guardedKV{kv, g} }
+
+type guardedKV struct {
+	driver.KV
+	guard *Guard
+}
+
+// Update implements driver.KV.
+func (k guardedKV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) error) error {
+	if a != 0 {
+		if err := k.guard.change(); err != nil {
+			return err
+		}
+	}
+	return k.KV.Update(ctx, a, fn)
+}
+
+// Blobs returns blobs with the guard before new ones.
+func (g *Guard) Blobs(blobs driver.Blobs) driver.Blobs { return guardedBlobs{blobs, g} }
+
+type guardedBlobs struct {
+	driver.Blobs
+	guard *Guard
+}
+
+// Create implements driver.Blobs.
+func (b guardedBlobs) Create(ctx context.Context, a driver.Account, size int64) (driver.Writer, error) {
+	w := &writer{guard: b.guard}
+	if err := w.promise(max(size, 0)); err != nil {
+		return nil, err
+	}
+	inner, err := b.Blobs.Create(ctx, a, size)
+	if err != nil {
+		w.forget()
+		return nil, err
+	}
+	w.Writer = inner
+	return w, nil
+}
+
+// A writer holds room for what it will write. Where that is not known it asks
+// for more as it goes.
+type writer struct {
+	driver.Writer
+	guard    *Guard
+	promised int64
+	written  int64
+}
+
+// step is how much a writer of unknown length asks for at once.
+const step = 1 << 20
+
+func (w *writer) promise(n int64) error {
+	w.guard.mu.Lock()
+	defer w.guard.mu.Unlock()
+	if err := w.guard.roomLocked(n); err != nil {
+		return err
+	}
+	w.promised += n
+	w.guard.pending += n
+	return nil
+}
+
+func (w *writer) forget() {
+	w.guard.mu.Lock()
+	defer w.guard.mu.Unlock()
+	w.guard.pending -= w.promised
+	w.promised = 0
+}
+
+// Write implements io.Writer.
+func (w *writer) Write(p []byte) (int, error) {
+	for w.written+int64(len(p)) > w.promised {
+		if err := w.promise(step); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.Writer.Write(p)
+	w.written += int64(n)
+	return n, err
+}
+
+// Release implements driver.Writer.
+func (w *writer) Release() {
+	w.forget()
+	w.Writer.Release()
+}

@@ -1,0 +1,117 @@
+package reserve_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+	"github.com/rookery-mail/rookery/mailstore/driver/drivertest"
+	"github.com/rookery-mail/rookery/mailstore/memkv"
+	"github.com/rookery-mail/rookery/mailstore/reserve"
+)
+
+const mib = 1 << 20
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func newGuard(bytes int64) (*vfs.MemFS, *reserve.Guard) {
+	fs := vfs.NewMem()
+	setFree(fs, 2048)
+	return fs, reserve.New(reserve.Options{FS: fs, Path: "/", Bytes: bytes, Logger: quiet()})
+}
+
+func setFree(fs *vfs.MemFS, free uint64) {
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free * mib, TotalBytes: 4096 * mib, UsedBytes: (4096 - free) * mib})
+}
+
+func TestDriver(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		_, g := newGuard(0)
+		return drivertest.Harness{
+			OpenKV:    func(*testing.T) driver.KV { return g.KV(memkv.NewKV()) },
+			OpenBlobs: func(*testing.T) driver.Blobs { return g.Blobs(memkv.NewBlobs()) },
+		}
+	})
+}
+
+func write(b driver.Blobs, announced, size int64) error {
+	w, err := b.Create(context.Background(), 1, announced)
+	if err != nil {
+		return err
+	}
+	defer w.Release()
+	_, err = w.Write(make([]byte, size))
+	return err
+}
+
+func set(kv driver.KV, a driver.Account) error {
+	return kv.Update(context.Background(), a, func(tx driver.Txn) error { return tx.Set([]byte("k"), nil) })
+}
+
+func TestLevels(t *testing.T) {
+	for _, c := range []struct {
+		free          uint64 // MiB
+		bytes         int64
+		message       int64
+		blobs, update bool
+	}{
+		{2000, 0, mib, true, true},
+		{206, 0, mib, true, true}, // a twentieth of the disk: 204
+		{206, 0, 3 * mib, false, true},
+		{200, 0, 10, false, true},
+		{60, 0, 10, false, true},
+		{50, 0, 10, false, false},
+		{100, 90 * mib, mib, true, true},
+		{80, 90 * mib, mib, false, true},
+		{20, 90 * mib, mib, false, false},
+		{0, -1, mib, true, true},
+	} {
+		fs, g := newGuard(c.bytes)
+		kv, blobs := g.KV(memkv.NewKV()), g.Blobs(memkv.NewBlobs())
+		setFree(fs, c.free)
+		want := func(what string, err error, ok bool) {
+			t.Helper()
+			if ok && err != nil || !ok && imap.KindOf(err) != imap.Unavailable {
+				t.Errorf("%+v: %s gave %v", c, what, err)
+			}
+		}
+		want("a blob", write(blobs, c.message, c.message), c.blobs)
+		want("a blob of unknown length", write(blobs, -1, c.message), c.blobs)
+		want("room", g.Room(c.message), c.blobs)
+		want("an update", set(kv, 1), c.update)
+		want("the store's own update", set(kv, 0), true)
+		want("a view", kv.View(context.Background(), 1, func(driver.Reader) error { return nil }), true)
+		setFree(fs, 2048)
+		want("a blob, with room again", write(blobs, c.message, c.message), true)
+		want("an update, with room again", set(kv, 1), true)
+	}
+}
+
+// Messages that are on their way count.
+func TestManyAtOnce(t *testing.T) {
+	fs, g := newGuard(100 * mib)
+	blobs := g.Blobs(memkv.NewBlobs())
+	setFree(fs, 125)
+	var open []driver.Writer
+	for i := range 2 {
+		w, err := blobs.Create(context.Background(), 1, 10*mib)
+		if err != nil {
+			t.Fatalf("message %d: %v", i, err)
+		}
+		open = append(open, w)
+	}
+	if err := write(blobs, 10*mib, 0); imap.KindOf(err) != imap.Unavailable {
+		t.Errorf("the third gave %v", err)
+	}
+	for _, w := range open {
+		w.Release()
+		w.Release()
+	}
+	if err := write(blobs, 10*mib, 10*mib); err != nil {
+		t.Error(err)
+	}
+}
