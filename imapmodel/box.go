@@ -41,7 +41,7 @@ type box struct {
 	ghosts   map[imap.UID]*ghost
 	sessions map[*session]struct{}
 	watchers map[*watcher]struct{}
-	stopIdle context.CancelFunc
+	stopIdle func() // ends pollIdle and waits for its end
 	warned   bool // of a size that is not true
 }
 
@@ -186,16 +186,26 @@ func (bx *box) watch(wake func()) (stop func()) {
 	bx.watchers[w] = struct{}{}
 	if bx.b.parts.watcher == nil && bx.stopIdle == nil {
 		ctx, cancel := context.WithCancel(context.Background())
-		bx.stopIdle = cancel
-		go bx.pollIdle(ctx)
+		done := make(chan struct{})
+		bx.stopIdle = func() { cancel(); <-done }
+		go func() {
+			defer close(done)
+			bx.pollIdle(ctx)
+		}()
 	}
 	return func() {
+		var stopIdle func()
 		bx.mu.Lock()
-		defer bx.mu.Unlock()
 		delete(bx.watchers, w)
-		if len(bx.watchers) == 0 && bx.stopIdle != nil {
-			bx.stopIdle()
-			bx.stopIdle = nil
+		if len(bx.watchers) == 0 {
+			stopIdle, bx.stopIdle = bx.stopIdle, nil
+		}
+		bx.mu.Unlock()
+		if stopIdle != nil {
+			// A look that is under way must end before the account can be
+			// forgotten: what it saved later would undo what a box that has been
+			// loaded anew has saved meanwhile.
+			stopIdle()
 		}
 	}
 }
