@@ -264,7 +264,10 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 	if r.text == "" {
 		r.text = call.Name + " completed"
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		r = reply{"NO", "UNAVAILABLE", "The server is shutting down"}
+	case err != nil:
 		r = c.replyTo(err)
 		if isInternal(err) {
 			c.log.Error("command failed", "user", c.login.user, "command", call.Name, "mailbox", c.selectedName(), "err", err)

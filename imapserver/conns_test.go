@@ -280,6 +280,35 @@ func TestShutdownInTime(t *testing.T) {
 	}
 }
 
+// TestCancelled: when the context of ServeConn ends, so do the commands, and
+// the client is told why.
+func TestCancelled(t *testing.T) {
+	begun := make(chan struct{})
+	wait := &imapserver.Extension{Name: "X-WAIT", RFC: "-", Commands: []*imapserver.Command{
+		command("XWAIT", func(ctx context.Context, _ *imapserver.Call) error {
+			close(begun)
+			<-ctx.Done()
+			return imap.E("wait", imap.Other, ctx.Err())
+		}),
+	}}
+	var log logBook
+	srv := memoryServer(t, imapserver.Options{Extensions: []*imapserver.Extension{wait}, Log: log.logger()})
+	ours, theirs := net.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	go srv.ServeConn(ctx, theirs)
+	c := newClient(t, ours)
+	c.want("* OK ")
+	c.ok("LOGIN ann secret")
+	c.send("w XWAIT\r\n")
+	<-begun
+	cancel()
+	c.want("w NO [UNAVAILABLE] ", "* BYE ")
+	c.wantEnd()
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("the operator is alarmed: %s", log.String())
+	}
+}
+
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

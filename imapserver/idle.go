@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rookery-mail/rookery/imapwire"
@@ -52,8 +53,7 @@ func (c *Call) idle(ctx context.Context) error {
 // waitIdling parks the connection until the client has sent something.
 func (c *Conn) waitIdling() error {
 	c.setReadDeadline()
-	keepAlive := c.keepAlive()
-	defer keepAlive.Stop()
+	defer c.keepAlive()()
 	c.idling.Store(true)
 	defer func() {
 		c.mu.Lock()
@@ -63,16 +63,29 @@ func (c *Conn) waitIdling() error {
 }
 
 // keepAlive says OK now and then, so that routers on the way do not forget the
-// connection (RFC 9051 section 7.1.1 allows an untagged OK at any time).
-func (c *Conn) keepAlive() *time.Timer {
+// connection (RFC 9051 section 7.1.1 allows an untagged OK at any time). stop
+// ends that.
+func (c *Conn) keepAlive() (stop func()) {
 	every := c.srv.limits.KeepAlive
+	var stopped atomic.Bool
 	var t *time.Timer
 	t = time.AfterFunc(time.Hour, func() {
-		if c.idling.Load() {
-			c.Push(func(w *imapwire.Encoder) { w.Raw("* OK Still here\r\n") })
-			t.Reset(every)
+		if stopped.Load() {
+			return
+		}
+		c.Push(func(w *imapwire.Encoder) {
+			if !stopped.Load() { // it may have waited for the end of IDLE
+				w.Raw("* OK Still here\r\n")
+			}
+		})
+		t.Reset(every)
+		if stopped.Load() {
+			t.Stop()
 		}
 	})
 	t.Reset(every) // it runs after t has been set
-	return t
+	return func() {
+		stopped.Store(true)
+		t.Stop()
+	}
 }

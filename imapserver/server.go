@@ -218,9 +218,14 @@ func (s *Server) Connections() []*Conn {
 	return all
 }
 
+// stuckPatience is how long Shutdown waits for a back end that does not return
+// although its context has ended.
+const stuckPatience = 5 * time.Second
+
 // Shutdown stops listening, lets commands that are under way finish, says BYE
-// to every client and waits until all connections have ended or ctx ends; then
-// it closes what is left.
+// to every client and waits until all connections have ended. When ctx ends
+// before, it closes what is left, ends the contexts of the commands, and gives
+// the back end a few seconds to return from them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	for _, c := range s.Connections() {
@@ -237,7 +242,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, c := range s.Connections() {
 			c.nc.Close()
 		}
-		<-done
+		select {
+		case <-done:
+		case <-time.After(stuckPatience):
+			s.log.Error("the back end does not return from some commands; they are left behind", "connections", len(s.Connections()))
+		}
 		return ctx.Err()
 	}
 }
