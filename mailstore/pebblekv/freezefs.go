@@ -1,6 +1,7 @@
 package pebblekv
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -33,6 +34,9 @@ type freezeFS struct {
 	in     *instance
 	opened atomic.Bool
 	memory *vfs.MemFS // what is written after the failure
+
+	// blobs, where it is set, has to work before anything is written to the log.
+	blobs func(context.Context) error
 
 	// busy is held for reading by whoever is changing something on disk.
 	busy sync.RWMutex
@@ -104,7 +108,24 @@ func (f *freezeFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 	if !f.vital(name) {
 		return f.createTable(name, c)
 	}
-	return f.begin("create", name, func() (vfs.File, error) { return f.FS.Create(name, c) })
+	return f.begin("create", name, func() (vfs.File, error) {
+		if strings.HasPrefix(f.PathBase(name), "marker.") {
+			// A marker names a manifest, and must not be there without it;
+			// Pebble syncs the folder only behind the two.
+			if err := f.syncDir(); err != nil {
+				return nil, err
+			}
+		}
+		return f.FS.Create(name, c)
+	})
+}
+
+func (f *freezeFS) syncDir() error {
+	d, err := f.FS.OpenDir(f.in.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // ReuseForWrite implements vfs.FS.
@@ -118,7 +139,7 @@ func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (file v
 	err = f.must(what, func() error {
 		g, err := op()
 		if err == nil {
-			file = &logFile{File: g, fs: f}
+			file = f.wrap(name, g)
 		}
 		return err
 	}, func() (err error) {
@@ -126,6 +147,14 @@ func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (file v
 		return err
 	})
 	return file, err
+}
+
+func (f *freezeFS) wrap(name string, g vfs.File) vfs.File {
+	file := &logFile{File: g, fs: f}
+	if f.blobs != nil && strings.HasSuffix(name, ".log") {
+		return &heldLog{logFile: file, sync: f.blobs}
+	}
+	return file
 }
 
 // flushing is the category of the tables that memory is written to.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -40,6 +39,9 @@ func openInstance(dir string, opts Options) (*instance, error) {
 		failed: make(chan struct{}), accounts: make(map[driver.Account]*account),
 	}
 	in.disk = newFreezeFS(opts.FS, dir, in)
+	if opts.Relaxed > 0 && opts.Blobs != nil {
+		in.disk.blobs = opts.Blobs.Sync
+	}
 	opts.FS = in.disk
 	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, in: in}))
 	in.db = db
@@ -103,34 +105,11 @@ func (in *instance) wait(batch *pebble.Batch) error {
 	return errors.Join(batch.SyncWait(), in.failure())
 }
 
-// startSyncer makes what a relaxed store has acknowledged durable within the
-// window: a tick and a sync are shorter than it.
-func (in *instance) startSyncer(window time.Duration) (stop func()) {
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(max(window/2, time.Millisecond))
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				return
-			case <-in.failed:
-				return
-			case <-tick.C:
-				if err := in.db.LogData(nil, pebble.Sync); err != nil {
-					in.fail(err)
-				}
-			}
-		}
-	}()
-	return func() { close(quit); <-done }
-}
-
 // close closes the database. One that has failed has nothing more to say.
 func (in *instance) close() (err error) {
 	in.stop()
 	in.disk.hurry()
+	failed := in.failure() != nil
 	defer func() {
 		// Pebble counts on what it could not write, and says so by a panic.
 		if p := recover(); p != nil && in.failure() == nil {
@@ -139,7 +118,11 @@ func (in *instance) close() (err error) {
 			in.log.Warn("the failed index has not closed in order; nothing is lost by that", "dir", in.dir, "err", p)
 		}
 	}()
-	if err := in.db.Close(); err != nil && in.failure() == nil {
+	err = in.db.Close()
+	if failure := in.failure(); failure != nil {
+		err = failure
+	}
+	if err != nil && !failed {
 		return imap.E("index close", imap.Unavailable, err)
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // Options says how a store is opened. The zero value is what a daemon wants.
@@ -23,10 +25,16 @@ type Options struct {
 	MemTableBytes uint64
 
 	// Relaxed lets Update return before its change is on disk. What was
-	// acknowledged less than this long before a crash of the machine or of the
-	// process may be lost; the store is whole all the same, and holds all that
-	// came before what it lost. 0, the default, loses nothing.
+	// acknowledged less than this long (or one sync of the disk, where that
+	// takes longer) before a crash of the machine or of the process may be
+	// lost; the store is whole all the same, and holds all that came before
+	// what it lost. 0, the default, loses nothing.
 	Relaxed time.Duration
+
+	// Blobs are what the index names. A relaxed store that has them syncs them
+	// before it syncs itself; then use them by way of [KV.Blobs], and close
+	// them after the KV.
+	Blobs driver.Blobs
 
 	// Logger gets what the engine has to say: errors and slow disks as such,
 	// the rest at debug level. nil is slog.Default().

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -136,6 +137,48 @@ func TestCutAtEveryOperation(t *testing.T) {
 			},
 		}
 	})
+}
+
+// TestCutWhileOpening cuts the first opening and the second one, each several
+// times: which directory entries reach the disk is chance.
+func TestCutWhileOpening(t *testing.T) {
+	times := 3
+	if os.Getenv("ROOKERY_FULL") != "" {
+		times = 30
+	}
+	for luck := range times {
+		crashfs.EveryCut(t, 1, func() crashfs.Scenario {
+			return crashfs.Scenario{
+				Prepare: func(t *testing.T, fs *crashfs.FS) {
+					for range luck {
+						if err := fs.MkdirAll("luck", 0o700); err != nil {
+							t.Fatal(err)
+						}
+					}
+				},
+				Run: func(t *testing.T, fs *crashfs.FS) {
+					for n := range uint64(2) {
+						kv := open(t, fs, "kv")
+						if err := setBoth(kv, 1, n); err != nil {
+							t.Error(err)
+						}
+						if err := kv.Close(); err != nil {
+							t.Error(err)
+						}
+					}
+				},
+				Check: func(t *testing.T, fs *crashfs.FS) {
+					kv := open(t, fs, "kv")
+					if err := setBoth(kv, 1, 99); err != nil {
+						t.Error(err)
+					}
+					if err := kv.Close(); err != nil {
+						t.Error(err)
+					}
+				},
+			}
+		})
+	}
 }
 
 func setBoth(kv driver.KV, a driver.Account, n uint64) error {
