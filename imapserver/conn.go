@@ -78,9 +78,8 @@ type enabled struct {
 
 // counts are the numbers that limits look at.
 type counts struct {
-	commands    int // all so far
-	badInARow   int
-	lastCommand time.Time
+	commands  int // all so far
+	badInARow int
 }
 
 func (s *Server) newConn(nc net.Conn, addr netip.Addr) *Conn {
