@@ -1,0 +1,229 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/rookery-mail/rookery/internal/bench"
+)
+
+const benchLong = `Measure any IMAP server, or two against each other.
+
+ADDR is host:port for IMAP without TLS ("off" for none, then with --tls). The
+user is a throw-away one; --user bench%d stands for users bench1 to bench8 (or
+as many as --users says) with one password, as the workloads of several users
+want. The password may also come from $ROOKERY_BENCH_PASSWORD.
+
+It makes mailboxes that begin with rookery-bench-, fills them with generated
+mail or that of --mail, and deletes them in the end. With --lmtp, mail is also
+delivered to INBOX, and removed again.
+
+Each figure is the median of several rounds. With --against, the servers take
+turns, round by round, and the ratio says how many times better the first one
+is. With --pid, the server's processor time is shown beside each figure; the
+last column is how much of one processor this program itself took: where that
+comes near 100 % the client is what was measured.`
+
+type benchFlags struct {
+	cfg         bench.Config
+	targets     [2]bench.Target
+	mail, size  string
+	run         string
+	seed        uint64
+	list        bool
+	json, mdown bool
+}
+
+func newBench(std streams) *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "bench ADDR --user U --password P [--against ADDR]",
+		Short: "Measure an IMAP server, or compare two",
+		Long:  benchLong,
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.list {
+				return listWorkloads(std.out)
+			}
+			if err := oneArg("the address of the server, host:port,")(cmd, args); err != nil {
+				return err
+			}
+			f.targets[0].Addr = args[0]
+			return f.measure(cmd, std)
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	f.addTarget(cmd, 0, "", "")
+	fl.StringVar(&f.targets[1].Addr, "against", "", "the `address` of a second server to compare with")
+	f.addTarget(cmd, 1, "against-", " of the second server")
+	fl.IntVar(&f.cfg.Users, "users", 8, "how many users a %d stands for")
+	fl.StringVar(&f.run, "run", "", "the `workloads` to run, names or patterns (fetch-*) with commas between; default: all but the extra ones")
+	fl.BoolVar(&f.list, "list", false, "list the workloads and end")
+	fl.IntVar(&f.cfg.Messages, "messages", 10_000, "how many messages the mailbox has that is read")
+	fl.StringVar(&f.mail, "mail", "", "an mbox or Maildir with mail to use; default: generated")
+	fl.StringVar(&f.size, "size", "6kB", "the mean `size` of generated messages")
+	fl.Uint64Var(&f.seed, "seed", 1, "another seed generates other messages")
+	fl.IntVar(&f.cfg.Rounds, "rounds", 3, "how many rounds, after one to warm up")
+	fl.DurationVar(&f.cfg.Time, "time", 2*time.Second, "how long one measurement goes on")
+	fl.IntVar(&f.cfg.Connections, "connections", 8, "how many connections work side by side")
+	fl.IntVar(&f.cfg.Idle, "idle", 5000, "how many idle connections are opened to measure memory")
+	fl.BoolVar(&f.cfg.Keep, "keep", false, "keep the mailbox that is read, and use it again where it is there")
+	fl.BoolVar(&f.cfg.InsecureTLS, "insecure-tls", false, "take any certificate")
+	fl.BoolVar(&f.json, "json", false, "write JSON with every sample")
+	fl.BoolVar(&f.mdown, "markdown", false, "write the table in Markdown")
+	return cmd
+}
+
+// addTarget adds the flags about one of the servers.
+func (f *benchFlags) addTarget(cmd *cobra.Command, i int, prefix, of string) {
+	t, fl := &f.targets[i], cmd.Flags()
+	same := ""
+	if i > 0 {
+		same = "; default: as for the first"
+	}
+	fl.StringVar(&t.User, prefix+"user", "", "the `name` to log in with"+of+same)
+	fl.StringVar(&t.Password, prefix+"password", "", "the `password`"+of+same)
+	fl.StringVar(&t.Name, prefix+"name", "", "what tables call the server; default: its address")
+	fl.StringVar(&t.TLS, prefix+"tls", "", "the `address` for IMAP over TLS"+of)
+	fl.StringVar(&t.LMTP, prefix+"lmtp", "", "the `address` for LMTP"+of+", host:port or unix:PATH")
+	fl.StringVar(&t.PID, prefix+"pid", "", "the `process`"+of+" where it runs on this machine: its number, or a file (a path with a /) that has it; its children count too")
+	fl.StringVar(&t.Restart, prefix+"restart", "", "a shell `command` that restarts the server"+of+", for select-first")
+}
+
+// complete checks the flags and fills in the rest of the configuration.
+func (f *benchFlags) complete() error {
+	first, second := &f.targets[0], &f.targets[1]
+	if first.User == "" {
+		return usage("who is to log in? Name a throw-away user with --user")
+	}
+	if first.Password == "" {
+		first.Password = os.Getenv("ROOKERY_BENCH_PASSWORD")
+	}
+	f.cfg.Targets = []bench.Target{*first}
+	if second.Addr != "" {
+		if second.User == "" {
+			second.User = first.User
+		}
+		if second.Password == "" {
+			second.Password = first.Password
+		}
+		f.cfg.Targets = append(f.cfg.Targets, *second)
+	}
+	for i := range f.cfg.Targets {
+		t := &f.cfg.Targets[i]
+		if strings.EqualFold(t.Addr, "off") {
+			t.Addr = ""
+		}
+		if t.Addr != "" && !strings.Contains(t.Addr, ":") {
+			return usage("%q is not an address: write host:port, for example 127.0.0.1:1143", t.Addr)
+		}
+	}
+	for p := range strings.SplitSeq(f.run, ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			f.cfg.Patterns = append(f.cfg.Patterns, p)
+		}
+	}
+	return nil
+}
+
+func (f *benchFlags) measure(cmd *cobra.Command, std streams) error {
+	if err := f.complete(); err != nil {
+		return err
+	}
+	var err error
+	if f.mail != "" {
+		f.cfg.Mail, err = bench.LoadMail(f.mail)
+	} else {
+		var mean float64
+		if mean, err = parseSize(f.size); err != nil {
+			return usage("--size: %w", err)
+		}
+		f.cfg.Mail, err = bench.GenerateMail(f.cfg.Messages, mean, f.seed)
+	}
+	if err != nil {
+		return err
+	}
+	p := &benchProgress{out: std.err, live: term.IsTerminal(int(std.err.Fd()))}
+	f.cfg.Reporter = p
+	report, err := bench.Run(cmd.Context(), f.cfg)
+	p.clear()
+	if report == nil {
+		return err
+	}
+	if f.json {
+		enc := json.NewEncoder(std.out)
+		enc.SetIndent("", " ")
+		return errors.Join(err, enc.Encode(report))
+	}
+	if len(report.Results) > 0 {
+		fmt.Fprint(std.out, report.Table(f.mdown))
+	}
+	return err
+}
+
+func listWorkloads(out io.Writer) error {
+	for _, w := range bench.Workloads() {
+		extra := ""
+		if w.Extra {
+			extra = " (extra)"
+		}
+		if _, err := fmt.Fprintf(out, "%-26s %-5s %s%s\n", w.Name, w.Unit, w.What, extra); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseSize reads a number of bytes, with kB or MB.
+func parseSize(s string) (float64, error) {
+	number, factor := strings.TrimSpace(s), 1.0
+	for suffix, by := range map[string]float64{"kB": 1e3, "MB": 1e6} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, factor = strings.TrimSpace(n), by
+		}
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a size: write bytes, or 6kB, or 1MB", s)
+	}
+	return n * factor, nil
+}
+
+// benchProgress shows on a terminal what is measured now, and elsewhere a line
+// for each result.
+type benchProgress struct {
+	out   io.Writer
+	live  bool
+	drawn bool
+}
+
+// Step implements bench.Reporter.
+func (p *benchProgress) Step(what string, done float64) {
+	if p.live {
+		fmt.Fprintf(p.out, "\r\x1b[K%3.0f%% %s", done*100, what)
+		p.drawn = true
+	}
+}
+
+// Done implements bench.Reporter.
+func (p *benchProgress) Done(r *bench.Result) {
+	p.clear()
+	fmt.Fprintln(p.out, r)
+}
+
+func (p *benchProgress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.out, "\r\x1b[K")
+		p.drawn = false
+	}
+}

@@ -1,0 +1,316 @@
+// Package bench measures IMAP servers: it is `rookery bench`. It puts mail into
+// mailboxes of its own on one server, or on two that take turns, runs workloads
+// by name, and reports medians, the processor time of both sides, and ratios.
+//
+// It speaks the protocol as bytes and looks at answers only as far as it must,
+// to tell where they end and whether the work was done; it is no client library
+// and no test of correctness (package imaptest is that). It connects only to
+// the addresses that it is given, and every loop is bounded in count and time.
+//
+// Start with [Run], then workloads in workloads.go and [Table].
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// A Target is a server to measure.
+type Target struct {
+	// Name is what tables call it; empty: its address.
+	Name string
+	// Addr is host:port for IMAP without TLS, TLS for IMAP with implicit TLS,
+	// LMTP for LMTP without TLS. Workloads that need one that is empty are left
+	// out; one of Addr and TLS is needed.
+	Addr, TLS, LMTP string
+	// User is the name to log in with. Where it has a %d, that stands for the
+	// numbers from 1 to Config.Users: as many users with the same password.
+	// Otherwise all connections are one user's.
+	User, Password string
+	// PID is the number of a process of this machine, or the path of a file that
+	// has it, whose processor time and memory, with those of its descendants, are
+	// the server's; empty: not known.
+	PID string
+	// Restart is a shell command that restarts the server and may return before
+	// the server is ready; empty: workloads that need it are left out. It runs
+	// with this program's rights, so it must come from who runs it.
+	Restart string
+}
+
+// Config says what to run. Zero values stand for the defaults in brackets.
+type Config struct {
+	// Targets are one server, or two to compare.
+	Targets []Target
+	// Patterns choose workloads by name, as path.Match has it; none: all that
+	// are not marked as extra.
+	Patterns []string
+	// Mail is what is put into mailboxes.
+	Mail *Mail
+	// Messages is how many messages the main mailbox has [10,000].
+	Messages int
+	// Users is how many users a Target.User with %d stands for [8].
+	Users int
+	// Connections is how many connections the workloads have that work side by
+	// side [8], Idle how many idle connections are opened [5,000].
+	Connections, Idle int
+	// Rounds is how many measurements the median is of [3]. Before them is one
+	// that is not counted.
+	Rounds int
+	// Time is how long one measurement goes on where it is repeated [2 s]. One
+	// that takes longer is let finish.
+	Time time.Duration
+	// Timeout bounds one command [10 min].
+	Timeout time.Duration
+	// Prefix begins the names of all mailboxes that are made [rookery-bench-].
+	// They are deleted in the end, and at the beginning if they are left over.
+	Prefix string
+	// Keep keeps the main mailbox, and takes one that is there and has as many
+	// messages.
+	Keep bool
+	// InsecureTLS takes any certificate.
+	InsecureTLS bool
+	// Reporter is told how it goes on; nil: nobody.
+	Reporter Reporter
+}
+
+// A Reporter is told what goes on. Its methods are called one at a time.
+type Reporter interface {
+	// Step says what begins now, and which part of all is done, from 0 to 1.
+	Step(what string, done float64)
+	// Done gives a result as soon as it is there.
+	Done(r *Result)
+}
+
+type silence struct{}
+
+func (silence) Step(string, float64) {}
+func (silence) Done(*Result)         {}
+
+func (c Config) withDefaults() (Config, error) {
+	set := func(p *int, n int) {
+		if *p <= 0 {
+			*p = n
+		}
+	}
+	set(&c.Messages, 10_000)
+	set(&c.Users, 8)
+	set(&c.Connections, 8)
+	set(&c.Idle, 5_000)
+	set(&c.Rounds, 3)
+	if c.Time <= 0 {
+		c.Time = 2 * time.Second
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 10 * time.Minute
+	}
+	if c.Prefix == "" {
+		c.Prefix = "rookery-bench-"
+	}
+	if c.Reporter == nil {
+		c.Reporter = silence{}
+	}
+	if c.Mail == nil {
+		return c, errors.New("bench: there is no mail to work with")
+	}
+	if len(c.Targets) != 1 && len(c.Targets) != 2 {
+		return c, fmt.Errorf("bench: %d servers were named; one can be measured, or two compared", len(c.Targets))
+	}
+	for i := range c.Targets {
+		t := &c.Targets[i]
+		if t.Addr == "" && t.TLS == "" {
+			return c, fmt.Errorf("bench: server %d has neither an address for IMAP nor one for IMAP over TLS", i+1)
+		}
+		if t.Name == "" {
+			t.Name = t.Addr
+		}
+		if t.Name == "" {
+			t.Name = t.TLS
+		}
+	}
+	return c, nil
+}
+
+// Workloads lists all workloads.
+func Workloads() []Info {
+	var infos []Info
+	for _, w := range workloads() {
+		infos = append(infos, Info{Name: w.name, What: w.what, Unit: w.unit, Extra: w.extra})
+	}
+	return infos
+}
+
+// Info describes a workload.
+type Info struct {
+	Name, What string
+	Unit       Unit
+	// Extra workloads run only where a pattern names them.
+	Extra bool
+}
+
+// choose returns the workloads that patterns name, in the order of the list.
+func choose(patterns []string) ([]*workload, error) {
+	var chosen []*workload
+	used := make([]bool, len(patterns))
+	for _, w := range workloads() {
+		take := len(patterns) == 0 && !w.extra
+		for i, p := range patterns {
+			ok, err := path.Match(p, w.name)
+			if err != nil {
+				return nil, fmt.Errorf("bench: %q is no pattern: %w", p, err)
+			}
+			if ok {
+				take, used[i] = true, true
+			}
+		}
+		if take {
+			chosen = append(chosen, w)
+		}
+	}
+	for i, ok := range used {
+		if !ok {
+			return nil, fmt.Errorf("bench: no workload is named %q; `rookery bench --list` lists them", patterns[i])
+		}
+	}
+	return chosen, nil
+}
+
+// Run measures. Where a workload fails, its result has the error and the others
+// go on; the error returned is about everything, such as a server that cannot
+// be reached. The report is whole as far as it came.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := choose(cfg.Patterns)
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{cfg: cfg}
+	report := &Report{Begun: time.Now().UTC().Truncate(time.Second), Machine: machine(), Mail: cfg.Mail.Summary(),
+		Messages: cfg.Messages, Rounds: cfg.Rounds, Seconds: cfg.Time.Seconds()}
+	defer b.clean()
+	for _, t := range cfg.Targets {
+		s := &server{Target: t, cfg: &cfg}
+		cfg.Reporter.Step("filling "+t.Name, 0)
+		if err := s.open(ctx); err != nil {
+			return report, fmt.Errorf("%s: %w", t.Name, err)
+		}
+		b.servers = append(b.servers, s)
+		report.Servers = append(report.Servers, ServerInfo{Name: t.Name, Greeting: s.greeting, Capabilities: s.capLine, ID: s.id})
+	}
+	for i, w := range chosen {
+		r := b.measure(ctx, w, float64(i)/float64(len(chosen)), 1/float64(len(chosen)))
+		report.Results = append(report.Results, r)
+		cfg.Reporter.Done(r)
+		if ctx.Err() != nil {
+			return report, ctx.Err()
+		}
+	}
+	return report, nil
+}
+
+type bench struct {
+	cfg     Config
+	servers []*server
+}
+
+func (b *bench) clean() {
+	for _, s := range b.servers {
+		s.clean()
+	}
+}
+
+// measure runs all rounds of one workload. The servers take turns, and who
+// begins changes, so that what else the machine does hits both alike.
+func (b *bench) measure(ctx context.Context, w *workload, done, part float64) *Result {
+	r := &Result{Workload: w.name, What: w.what, Unit: w.unit, Sides: make([]Side, len(b.servers))}
+	rounds := b.cfg.Rounds
+	if w.once {
+		rounds = 1
+	}
+	total := float64((rounds + 1) * len(b.servers))
+	for round := range rounds + 1 {
+		if w.once && round == 0 {
+			continue
+		}
+		for turn := range b.servers {
+			i := turn
+			if round%2 == 1 {
+				i = len(b.servers) - 1 - turn
+			}
+			side := &r.Sides[i]
+			if side.Skipped != "" || side.Error != "" {
+				continue
+			}
+			s := b.servers[i]
+			if why := s.lacks(w); why != "" {
+				side.Skipped = why
+				continue
+			}
+			what := fmt.Sprintf("%s, round %d of %d, %s", w.name, round, rounds, s.Name)
+			if round == 0 {
+				what = fmt.Sprintf("%s, warming up, %s", w.name, s.Name)
+			}
+			b.cfg.Reporter.Step(what, done+part*float64(round*len(b.servers)+turn)/total)
+			sample, err := s.run(ctx, w, round == 0)
+			switch {
+			case ctx.Err() != nil:
+				side.Error = "interrupted"
+				return r.finish()
+			case err != nil:
+				side.Error = err.Error()
+			case round > 0:
+				side.Samples = append(side.Samples, sample)
+			}
+		}
+	}
+	return r.finish()
+}
+
+// run does one measurement.
+func (s *server) run(ctx context.Context, w *workload, warm bool) (sample Sample, err error) {
+	e := &env{ctx: ctx, server: s, w: w, time: s.cfg.Time}
+	if warm {
+		e.time = min(e.time, time.Second)
+	}
+	defer func() { err = errors.Join(err, e.end()) }()
+	if w.before != nil {
+		if err := w.before(e); err != nil {
+			return sample, fmt.Errorf("getting ready: %w", err)
+		}
+	}
+	runtime.GC() // what getting ready has left is not the measurement's
+	return w.run(e)
+}
+
+// lacks says why a workload cannot run here, or returns "".
+func (s *server) lacks(w *workload) string {
+	switch {
+	case w.tls && s.TLS == "":
+		return "no address for TLS is given"
+	case !w.tls && w.needs&needLMTP == 0 && s.Addr == "":
+		return "no address without TLS is given"
+	case w.needs&needLMTP != 0 && s.LMTP == "":
+		return "no address for LMTP is given"
+	case w.needs&needPID != 0 && s.PID == "":
+		return "the server's process is not given"
+	case w.needs&needRestart != 0 && s.Restart == "":
+		return "no command to restart the server is given"
+	case w.cap != "" && !s.caps[w.cap]:
+		return w.cap + " is not announced"
+	}
+	return ""
+}
+
+func (s *server) user(i int) string {
+	if !strings.Contains(s.User, "%d") {
+		return s.User
+	}
+	return strings.ReplaceAll(s.User, "%d", fmt.Sprint(i%s.cfg.Users+1))
+}

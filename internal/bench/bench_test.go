@@ -1,0 +1,146 @@
+package bench_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/imapstore"
+	"github.com/rookery-mail/rookery/internal/bench"
+	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/memkv"
+)
+
+// TestRun runs every workload briefly on two servers in this process. Those
+// that need something else must say so.
+func TestRun(t *testing.T) {
+	users := imapserver.Passwords{"u1": "p", "u2": "p", "u3": "p"}
+	target := func() bench.Target {
+		return bench.Target{Addr: serve(t, users), User: "u%d", Password: "p"}
+	}
+	mail, err := bench.GenerateMail(60, 6000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := bench.Run(context.Background(), bench.Config{
+		Targets: []bench.Target{target(), target()}, Mail: mail, Messages: 60, Users: 3, Connections: 4,
+		Rounds: 1, Time: time.Millisecond, Patterns: []string{"[^e]*", "expunge", "exists-latency"}, Timeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, r := range report.Results {
+		for i, side := range r.Sides {
+			switch {
+			case side.Error != "":
+				t.Errorf("%s, server %d: %s", r.Workload, i+1, side.Error)
+			case side.Skipped != "":
+				if !strings.Contains(side.Skipped, "given") && !strings.Contains(side.Skipped, "announced") {
+					t.Errorf("%s is left out: %s", r.Workload, side.Skipped)
+				}
+			case side.Median <= 0:
+				t.Errorf("%s has no figure: %+v", r.Workload, side)
+			default:
+				ran++
+			}
+		}
+		if r.Note != "" {
+			t.Errorf("%s: %s", r.Workload, r.Note)
+		}
+	}
+	if ran < 2*25 {
+		t.Errorf("only %d workloads ran", ran/2)
+	}
+	if table := report.Table(true); strings.Count(table, "\n") < len(report.Results) {
+		t.Errorf("the table is short:\n%s", table)
+	}
+}
+
+// TestLeavesNothing looks whether the mailboxes are gone after a run.
+func TestLeavesNothing(t *testing.T) {
+	users := imapserver.Passwords{"u1": "p", "u2": "p"}
+	addr := serve(t, users)
+	mail, err := bench.GenerateMail(10, 3000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bench.Run(context.Background(), bench.Config{
+		Targets: []bench.Target{{Addr: addr, User: "u%d", Password: "p"}}, Mail: mail, Messages: 10, Users: 2,
+		Rounds: 1, Time: time.Millisecond, Patterns: []string{"append-8", "copy", "session-8"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for user, password := range users {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if _, err := io.WriteString(nc, "a LOGIN "+user+" "+password+"\r\nb LIST \"\" *\r\nc LOGOUT\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(said), "rookery-bench") {
+			t.Errorf("mailboxes are left over:\n%s", said)
+		}
+	}
+}
+
+// TestRefused checks what people see who name things wrongly.
+func TestRefused(t *testing.T) {
+	mail, err := bench.GenerateMail(1, 3000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serve(t, imapserver.Passwords{"u": "p"})
+	for name, tc := range map[string]struct {
+		cfg  bench.Config
+		want string
+	}{
+		"no server":   {bench.Config{Mail: mail}, "0 servers"},
+		"no address":  {bench.Config{Mail: mail, Targets: []bench.Target{{User: "u"}}}, "neither an address"},
+		"no mail":     {bench.Config{Targets: []bench.Target{{Addr: addr}}}, "no mail"},
+		"no workload": {bench.Config{Mail: mail, Targets: []bench.Target{{Addr: addr}}, Patterns: []string{"nonsense"}}, `"nonsense"`},
+		"password":    {bench.Config{Mail: mail, Targets: []bench.Target{{Addr: addr, User: "u", Password: "q"}}}, "LOGIN"},
+	} {
+		if _, err := bench.Run(context.Background(), tc.cfg); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: the error is %v, which should speak of %s", name, err, tc.want)
+		}
+	}
+}
+
+// serve runs a server in memory and returns its address.
+func serve(t *testing.T, users imapserver.Passwords) string {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	kv, blobs := memkv.NewKV(), memkv.NewBlobs()
+	store, err := mailstore.Open(context.Background(), kv, blobs, mailstore.Options{Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := imapserver.New(imapstore.New(store), users, imapserver.Options{InsecureAuth: true, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(context.Background(), ln) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+		_ = store.Close(context.Background())
+	})
+	return ln.Addr().String()
+}

@@ -1,0 +1,236 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// server is a target under measurement.
+type server struct {
+	Target
+	cfg      *Config
+	caps     map[string]bool // after login
+	capLine  string
+	greeting string
+	id       string
+	made     int // mailboxes so far, for their names
+}
+
+// main is the mailbox that most workloads read.
+func (s *server) main() string { return s.cfg.Prefix + "main" }
+
+// newBox returns a name that is free.
+func (s *server) newBox() string {
+	s.made++
+	return s.cfg.Prefix + strconv.Itoa(s.made)
+}
+
+// connect connects, without logging in.
+func (s *server) connect(ctx context.Context, useTLS bool, n int) (*conn, error) {
+	addr, cfg := s.Addr, (*tls.Config)(nil)
+	if useTLS || addr == "" {
+		addr = s.TLS
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		cfg = &tls.Config{ServerName: host, InsecureSkipVerify: s.cfg.InsecureTLS, MinVersion: tls.VersionTLS12}
+	}
+	return dial(ctx, addr, cfg, source(addr, n), s.cfg.Timeout)
+}
+
+// source returns the address to connect from: on loopback, where every address
+// of 127.0.0.0/8 is this machine's, one for each thousand connections, so that
+// neither ports nor a server's limit for one address are used up.
+func source(addr string, n int) net.Addr {
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	if n < 1000 || ip == nil || !ip.IsLoopback() || ip.To4() == nil {
+		return nil
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+n/1000))}
+}
+
+// login connects as the i-th user.
+func (s *server) login(ctx context.Context, useTLS bool, i int) (*conn, error) {
+	c, err := s.connect(ctx, useTLS, i)
+	if err != nil {
+		return nil, err
+	}
+	c.caps = s.caps
+	if err := c.login(s.user(i), s.Password); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// open logs in, asks what the server can do, and fills the main mailbox.
+func (s *server) open(ctx context.Context) error {
+	c, err := s.login(ctx, false, 0)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	s.greeting = c.greeting
+	s.caps = make(map[string]bool)
+	if _, err := c.collect("CAPABILITY", func(line []byte) {
+		if rest, ok := strings.CutPrefix(string(line), "* CAPABILITY "); ok {
+			s.capLine = rest
+			for name := range strings.FieldsSeq(rest) {
+				s.caps[strings.ToUpper(name)] = true
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	c.caps = s.caps
+	if s.caps["ID"] {
+		if _, err := c.collect("ID NIL", func(line []byte) { s.id = strings.TrimPrefix(string(line), "* ID ") }); err != nil {
+			return err
+		}
+	}
+	if _, err := s.usage(false); err != nil {
+		return err
+	}
+	if s.cfg.Keep {
+		if n, err := s.count(c, s.main()); err == nil && n == s.cfg.Messages {
+			return nil
+		}
+	}
+	s.clean()
+	return s.fill(ctx, 0, s.main(), s.cfg.Messages)
+}
+
+// count returns how many messages a mailbox has.
+func (s *server) count(c *conn, mailbox string) (n int, err error) {
+	_, err = c.collect("STATUS "+mailbox+" (MESSAGES)", func(line []byte) {
+		if _, rest, ok := strings.Cut(string(line), "(MESSAGES "); ok {
+			n, _ = strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), ")"))
+		}
+	})
+	return n, err
+}
+
+// fill makes a mailbox of the i-th user and puts n messages in.
+func (s *server) fill(ctx context.Context, i int, mailbox string, n int) error {
+	c, err := s.login(ctx, false, i)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if _, err := c.do("CREATE " + mailbox); err != nil {
+		return err
+	}
+	batch := 1
+	if s.caps["MULTIAPPEND"] {
+		batch = 50
+	}
+	for left := n; left > 0; left -= batch {
+		if err := c.appendAll(mailbox, s.take(min(batch, left))...); err != nil {
+			return err
+		}
+	}
+	if got, err := s.count(c, mailbox); err != nil || got != n {
+		return errors.Join(err, fmt.Errorf("mailbox %s has %d messages, %d were put in", mailbox, got, n))
+	}
+	return nil
+}
+
+func (s *server) take(n int) []message {
+	messages := make([]message, n)
+	for i := range messages {
+		messages[i] = s.cfg.Mail.take()
+	}
+	return messages
+}
+
+// clean deletes the mailboxes that this program has made, for all users. What
+// cannot be deleted stays.
+func (s *server) clean() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	users := 1
+	if s.user(0) != s.user(1) {
+		users = s.cfg.Users
+	}
+	for i := range users {
+		c, err := s.login(ctx, false, i)
+		if err != nil {
+			return
+		}
+		var names []string
+		_, err = c.collect("LIST \"\" "+quote(s.cfg.Prefix+"*"), func(line []byte) {
+			at := strings.LastIndex(string(line), s.cfg.Prefix)
+			if at >= 0 {
+				names = append(names, strings.TrimSuffix(string(line[at:]), `"`))
+			}
+		})
+		for _, name := range names {
+			if err == nil && (name != s.main() || !s.cfg.Keep) {
+				_, _ = c.do("DELETE " + quote(name))
+			}
+		}
+		c.close()
+	}
+}
+
+// restart restarts the server and waits until it takes logins.
+func (s *server) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	// Its output goes nowhere: a pipe would stay open as long as the server runs.
+	if err := exec.CommandContext(ctx, "sh", "-c", s.Restart).Run(); err != nil {
+		return fmt.Errorf("the command to restart %s: %w (run it by hand to see what it says)", s.Name, err)
+	}
+	for {
+		c, err := s.login(ctx, false, 0)
+		if err == nil {
+			c.close()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not come back after its restart: %w", s.Name, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func dialRaw(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: 30 * time.Second}
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		network, addr = "unix", path
+	}
+	return d.DialContext(ctx, network, addr)
+}
+
+// usage returns what the server's processes have used; nothing where they are
+// not known.
+func (s *server) usage(memory bool) (usage, error) {
+	if s.PID == "" {
+		return usage{}, nil
+	}
+	text := s.PID
+	if strings.ContainsRune(text, '/') {
+		b, err := os.ReadFile(text)
+		if err != nil {
+			return usage{}, fmt.Errorf("the number of the server's process: %w", err)
+		}
+		text = strings.TrimSpace(string(b))
+	}
+	pid, err := strconv.Atoi(text)
+	if err != nil || pid <= 0 {
+		return usage{}, fmt.Errorf("%q is not the number of a process", text)
+	}
+	return processTree(pid, memory)
+}

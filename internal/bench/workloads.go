@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Requests of mail programs.
+const (
+	envelopes = "FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE)"
+	// Thunderbird asks for this when it opens a mailbox.
+	thunderbird = "UID FETCH 1:* (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date Message-ID " +
+		"Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To)])"
+	absent = "qzxjqwvkjzx" // a word that no message has
+)
+
+// workloads is the list of all workloads, in the order in which they run.
+func workloads() []*workload {
+	list := slices.Concat(writing(), opening(), fetching(), storing(), searching(), moving(), others())
+	inTLS := map[string]bool{"login": true, "append-8": true, "fetch-flags": true, "fetch-bodies": true, "fetch-one": true, "session-8": true, "idle-memory": true}
+	for _, w := range list {
+		if w.needs&(needLMTP|needRestart) != 0 {
+			continue
+		}
+		over := *w
+		over.name, over.what = w.name+"+tls", w.what+", over TLS"
+		over.tls, over.extra = true, !inTLS[w.name]
+		list = append(list, &over)
+	}
+	return list
+}
+
+func opening() []*workload {
+	return []*workload{
+		{name: "select-first", what: "the first SELECT after a restart", unit: Millis, needs: needRestart,
+			before: func(e *env) error {
+				err := e.restart(e.ctx)
+				if err == nil {
+					e.c, err = e.dial(0)
+				}
+				return err
+			},
+			run: func(e *env) (Sample, error) {
+				return e.timed(func() (int64, int64, error) { return 1, 0, e.c.expect("SELECT "+e.main(), 3) })
+			}},
+		{name: "select", what: "SELECT again", unit: PerSecond,
+			before: func(e *env) error { _, err := e.open(e.main()); return err },
+			run:    repeating(func(e *env) string { return "SELECT " + e.main() }, 3)},
+		{name: "status", what: "STATUS", unit: PerSecond,
+			before: func(e *env) (err error) { e.c, err = e.dial(0); return err },
+			run:    repeating(func(e *env) string { return "STATUS " + e.main() + " (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)" }, 1)},
+	}
+}
+
+// repeating runs one command on e.c again and again, which must have a number
+// of untagged responses.
+func repeating(command func(e *env) string, responses int) func(*env) (Sample, error) {
+	return func(e *env) (Sample, error) {
+		cmd := command(e)
+		return e.repeat(func() (int64, int64, error) { return 1, 0, e.c.expect(cmd, responses) })
+	}
+}
+
+// openMain selects the main mailbox before a measurement.
+func openMain(e *env) error {
+	_, err := e.open(e.main())
+	return err
+}
+
+// openWarm is openMain with a command done once, so that it is not the first.
+func openWarm(command string) func(*env) error {
+	return func(e *env) error {
+		if err := openMain(e); err != nil {
+			return err
+		}
+		return e.c.expect(command, e.cfg.Messages)
+	}
+}
+
+// openFresh fills a mailbox that nobody has read yet and selects it.
+func openFresh(e *env) error {
+	e.box = e.newBox()
+	e.boxes = append(e.boxes, e.box)
+	if err := e.fill(e.ctx, 0, e.box, e.cfg.Messages); err != nil {
+		return err
+	}
+	_, err := e.open(e.box)
+	return err
+}
+
+// fetchAll runs a FETCH of all messages once.
+func fetchAll(command string) func(*env) (Sample, error) {
+	return func(e *env) (Sample, error) {
+		return e.timed(func() (int64, int64, error) { return fetchOnce(e, command) })
+	}
+}
+
+// fetchAgain runs it until the time is over.
+func fetchAgain(command string) func(*env) (Sample, error) {
+	return func(e *env) (Sample, error) {
+		return e.repeat(func() (int64, int64, error) { return fetchOnce(e, command) })
+	}
+}
+
+func fetchOnce(e *env, command string) (int64, int64, error) {
+	err := e.c.expect(command, e.cfg.Messages)
+	return int64(e.cfg.Messages), e.c.bytes, err
+}
+
+func fetching() []*workload {
+	const flags = "UID FETCH 1:* (UID FLAGS)"
+	return []*workload{
+		{name: "fetch-flags", what: "UID FETCH 1:* (UID FLAGS)", unit: PerSecond, before: openWarm(flags), run: fetchAgain(flags)},
+		{name: "fetch-envelope-first", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest, first time", unit: PerSecond,
+			before: openFresh, run: fetchAll(envelopes)},
+		{name: "fetch-envelope", what: "the same again", unit: PerSecond, before: openWarm(envelopes), run: fetchAgain(envelopes)},
+		{name: "fetch-headers-first", what: "FETCH 1:* of the header fields that Thunderbird asks for, first time", unit: PerSecond,
+			before: openFresh, run: fetchAll(thunderbird)},
+		{name: "fetch-headers", what: "the same again", unit: PerSecond, before: openWarm(thunderbird), run: fetchAgain(thunderbird)},
+		{name: "fetch-bodies", what: "FETCH 1:* BODY.PEEK[]", unit: Megabytes, before: openMain, run: fetchAgain("FETCH 1:* BODY.PEEK[]")},
+		{name: "fetch-one", what: "BODY.PEEK[] of one random message at a time", unit: PerSecond, before: openMain,
+			run: func(e *env) (Sample, error) {
+				rng := random(1)
+				return e.repeat(func() (int64, int64, error) {
+					err := e.c.expect(fmt.Sprintf("FETCH %d (UID BODY.PEEK[])", 1+rng.IntN(e.cfg.Messages)), 1)
+					return 1, e.c.bytes, err
+				})
+			}},
+	}
+}
+
+func storing() []*workload {
+	return []*workload{
+		{name: "store-all", what: "STORE 1:* of a flag, silent", unit: PerSecond, before: openMain,
+			run: func(e *env) (Sample, error) {
+				sign := "+"
+				s, err := e.repeat(func() (int64, int64, error) {
+					_, err := e.c.do("STORE 1:* " + sign + `FLAGS.SILENT (\Flagged)`)
+					sign = string('+' + '-' - sign[0])
+					return int64(e.cfg.Messages), 0, err
+				})
+				if err == nil {
+					_, err = e.c.do(`STORE 1:* -FLAGS.SILENT (\Flagged)`)
+				}
+				return s, err
+			}},
+		{name: "store-8", what: "single STOREs side by side in one mailbox", unit: PerSecond, run: storeSingle},
+	}
+}
+
+func storeSingle(e *env) (Sample, error) {
+	n := e.cfg.Connections
+	conns := make([]*conn, n)
+	for i := range conns {
+		c, err := e.login(e.ctx, e.w.tls, 0)
+		if err != nil {
+			return Sample{}, err
+		}
+		e.conns = append(e.conns, c)
+		if _, err := c.do("SELECT " + e.main()); err != nil {
+			return Sample{}, err
+		}
+		conns[i] = c
+	}
+	rngs, turns := randoms(n), make([]int, n)
+	return e.parallel(n, func(i int) (int64, error) {
+		sign := "+-"[turns[i]%2]
+		turns[i]++
+		_, err := conns[i].do(fmt.Sprintf(`STORE %d %cFLAGS (\Answered)`, 1+rngs[i].IntN(e.cfg.Messages), sign))
+		return 1, err
+	})
+}

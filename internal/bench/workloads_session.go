@@ -1,0 +1,213 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+func others() []*workload {
+	return []*workload{
+		{name: "session-8", what: "LOGIN, LIST, STATUS, APPEND, SELECT, FETCH of the newest, STORE, SEARCH UNSEEN, LOGOUT, side by side, a user each; commands",
+			unit: PerSecond, run: sessions},
+		{name: "exists-latency", what: "from APPEND's OK to EXISTS in an idling session, median", unit: Millis, cap: "IDLE", run: existsLatency},
+		{name: "idle-memory", what: "memory of one idle connection, SELECTed and in IDLE (proportional share)", unit: Kilobytes,
+			needs: needPID, cap: "IDLE", once: true, run: idleMemory},
+	}
+}
+
+// sessionMail is how many messages the mailbox of a session has at first.
+const sessionMail = 500
+
+// sessions has every user come, look after new mail and go.
+func sessions(e *env) (Sample, error) {
+	n := e.cfg.Connections
+	conns, box, done, err := e.ownBoxes(n)
+	if err != nil {
+		return Sample{}, err
+	}
+	for i, c := range conns {
+		if i > 0 && e.user(i) == e.user(0) {
+			break
+		}
+		for range sessionMail / 10 {
+			if e.caps["MULTIAPPEND"] {
+				err = c.appendAll(box, e.take(10)...)
+			} else {
+				for range 10 {
+					err = errors.Join(err, c.appendAll(box, e.cfg.Mail.take()))
+				}
+			}
+			if err != nil {
+				return Sample{}, err
+			}
+		}
+	}
+	s, err := e.parallel(n, func(i int) (int64, error) { return session(e, i, box) })
+	if err != nil {
+		return s, err
+	}
+	return s, done()
+}
+
+// session is one visit. It returns the number of commands.
+func session(e *env, i int, box string) (int64, error) {
+	c, err := e.login(e.ctx, e.w.tls, i)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	exists := ""
+	for _, step := range [...]func() error{
+		func() error { return c.expect(`LIST "" "*"`, 1) },
+		func() error { return c.expect("STATUS "+box+" (MESSAGES UIDNEXT UNSEEN)", 1) },
+		func() error { return c.appendAll(box, e.cfg.Mail.take()) },
+		func() error {
+			_, err := c.collect("SELECT "+box, func(line []byte) {
+				if before, ok := bytes.CutSuffix(line, []byte(" EXISTS")); ok {
+					exists = strings.TrimPrefix(string(before), "* ")
+				}
+			})
+			return err
+		},
+		func() error {
+			return c.expect("FETCH "+exists+" (UID FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODYSTRUCTURE BODY.PEEK[])", 1)
+		},
+		func() error { return c.expect("STORE "+exists+` +FLAGS (\Seen)`, 1) },
+		func() error { return c.expect("SEARCH UNSEEN", 1) },
+		func() error { _, err := c.do("LOGOUT"); return err },
+	} {
+		if err := step(); err != nil {
+			return 0, err
+		}
+	}
+	return 9, nil // with the LOGIN
+}
+
+// existsLatency measures how long after its OK an APPEND is told to a session
+// that idles in the mailbox. Told before the OK counts as 0.
+func existsLatency(e *env) (Sample, error) {
+	box, err := e.create()
+	if err != nil {
+		return Sample{}, err
+	}
+	idler, err := e.open(box)
+	if err != nil {
+		return Sample{}, err
+	}
+	writer, err := e.dial(0)
+	if err != nil {
+		return Sample{}, err
+	}
+	if err := idler.idle(); err != nil {
+		return Sample{}, err
+	}
+	told := make(chan time.Time, 1024)
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			line, err := idler.line()
+			if err != nil {
+				ended <- err
+				return
+			}
+			if bytes.HasSuffix(line, []byte(" EXISTS")) {
+				told <- time.Now()
+			}
+		}
+	}()
+	const enough = 500
+	var latencies []float64
+	s, err := e.timed(func() (int64, int64, error) {
+		limit := max(e.time, 5*time.Second) // some servers look only now and then
+		for deadline := time.Now().Add(limit); len(latencies) < enough && time.Now().Before(deadline); {
+			if err := writer.appendAll(box, e.cfg.Mail.take()); err != nil {
+				return 0, 0, err
+			}
+			ok := time.Now()
+			select {
+			case t := <-told:
+				latencies = append(latencies, max(0, t.Sub(ok).Seconds()*1000))
+			case err := <-ended:
+				return 0, 0, fmt.Errorf("the idling session: %w", err)
+			case <-time.After(time.Minute):
+				return 0, 0, errors.New("no EXISTS came to the idling session for a minute")
+			case <-e.ctx.Done():
+				return 0, 0, e.ctx.Err()
+			}
+			time.Sleep(2 * time.Millisecond) // so that both sides are at rest
+		}
+		return int64(len(latencies)), 0, nil
+	})
+	// A latency of 0 would look like one that is not known.
+	s.Figure, s.P99 = max(median(latencies), 1e-6), quantile(latencies, 0.99)
+	return s, err
+}
+
+// idleMemory opens many connections that do nothing, and compares the memory of
+// the server's processes. Processor time is that of two seconds of idleness.
+func idleMemory(e *env) (Sample, error) {
+	n := e.cfg.Idle
+	first, err := e.login(e.ctx, e.w.tls, 0) // what the first one brings up is not theirs
+	if err != nil {
+		return Sample{}, err
+	}
+	first.close()
+	before, err := e.usage(true)
+	if err != nil {
+		return Sample{}, err
+	}
+	if err := e.openIdle(n); err != nil {
+		return Sample{}, err
+	}
+	time.Sleep(2 * time.Second) // until the server has come to rest
+	after, err := e.usage(true)
+	if err != nil {
+		return Sample{}, err
+	}
+	s, err := e.timed(func() (int64, int64, error) { time.Sleep(2 * time.Second); return int64(n), 0, nil })
+	s.Figure = float64(after.pss-before.pss) / 1000 / float64(n)
+	s.RSS = float64(after.rss-before.rss) / 1000 / float64(n)
+	return s, err
+}
+
+// openIdle opens n connections, selects INBOX and idles in each.
+func (e *env) openIdle(n int) error {
+	const atOnce = 16
+	conns := make([]*conn, n)
+	errs := make([]error, atOnce)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for w := range atOnce {
+		wg.Go(func() {
+			for errs[w] == nil {
+				i := int(next.Add(1) - 1)
+				if i >= n || e.ctx.Err() != nil {
+					return
+				}
+				c, err := e.login(e.ctx, e.w.tls, i)
+				if err != nil {
+					errs[w] = fmt.Errorf("connection %d: %w", i+1, err)
+					return
+				}
+				conns[i] = c
+				if _, err := c.do("SELECT INBOX"); err != nil {
+					errs[w] = err
+					return
+				}
+				errs[w] = c.idle()
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range conns {
+		if c != nil {
+			e.conns = append(e.conns, c)
+		}
+	}
+	return errors.Join(errors.Join(errs...), e.ctx.Err())
+}
