@@ -30,17 +30,18 @@ func TestMain(m *testing.M) {
 //
 //	start ARGS...            rookery serve ARGS in the background, on free ports;
 //	                         returns when it is ready and sets $IMAP, $IMAPS, $LMTP
-//	stop                     SIGTERM; it must end with exit code 0
+//	halt                     SIGTERM; it must end with exit code 0
 //	hup                      SIGHUP
 //	imap USER PASS CMD...    log in over TLS and run IMAP commands; {@file} in a
 //	                         command becomes a literal
 //	lmtp FROM RCPT... FILE   deliver a message
 //	code N CMD...            run a command that must end with exit code N
+//	flip TEXT FILE...        change a byte of TEXT in the one file that has it
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start": cmdStart, "stop": cmdStop, "hup": cmdHup, "imap": cmdIMAP, "lmtp": cmdLMTP, "code": cmdCode,
+			"start": cmdStart, "halt": cmdStop, "hup": cmdHup, "imap": cmdIMAP, "lmtp": cmdLMTP, "code": cmdCode, "flip": cmdFlip,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Values["server"] = &server{}
@@ -140,7 +141,7 @@ func isExecutable(path string) bool {
 func cmdStop(ts *testscript.TestScript, neg bool, _ []string) {
 	s := ts.Value("server").(*server)
 	if neg || s.cmd == nil {
-		ts.Fatalf("stop: no server is running, or !")
+		ts.Fatalf("halt: no server is running, or !")
 	}
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
 	select {

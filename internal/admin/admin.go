@@ -34,6 +34,8 @@ type Service interface {
 	// mailbox is prepared, as a target of imports.
 	Import(user string) mailimport.Target
 
+	Care
+
 	// Close ends the use of the service.
 	Close() error
 }

@@ -46,7 +46,26 @@ func (d *desk) SetPassword(_ context.Context, name, hash string) error {
 }
 func (d *desk) RemoveUser(_ context.Context, name string) error { return d.say("remove %s", name) }
 func (d *desk) Import(user string) mailimport.Target            { return &target{d, user} }
-func (d *desk) Close() error                                    { return nil }
+
+func (d *desk) Check(_ context.Context, report func(admin.Event)) (admin.CheckResult, error) {
+	report(admin.Event{Done: 1, Total: 2})
+	for i := range uint32(3) {
+		report(admin.Event{Defect: &admin.Defect{Account: "ann", Mailbox: "Box", UID: i, Text: "is broken"}})
+	}
+	return admin.CheckResult{Messages: 5, Defects: 3}, d.fail
+}
+func (d *desk) Backup(ctx context.Context, req admin.BackupRequest, report func(admin.Event)) (admin.BackupResult, error) {
+	if req.Dir == "/slow" {
+		<-ctx.Done()
+		d.calls = append(d.calls, "stopped")
+		return admin.BackupResult{}, ctx.Err()
+	}
+	return admin.BackupResult{Files: 2, Bytes: 3, Copied: 1}, d.say("backup %+v", req)
+}
+func (d *desk) PrepareRestore(_ context.Context, plan admin.RestorePlan) error {
+	return d.say("restore %+v", plan)
+}
+func (d *desk) Close() error { return nil }
 
 type target struct {
 	d    *desk

@@ -50,25 +50,11 @@ func (c *Client) Close() error {
 
 // do sends a request and decodes the answer into v, where that is not nil.
 func (c *Client) do(ctx context.Context, method, path string, body io.Reader, v any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://rookery"+path, body)
+	resp, err := c.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("the connection to the running server broke off (has it been stopped? Then run the command again): %w", err)
-	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		var e errorAnswer
-		if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&e); err != nil || e.Error == "" {
-			return fmt.Errorf("the running server answered %q to %s", resp.Status, path)
-		}
-		return &remoteError{e.Error, imap.Kind(e.Kind)}
-	}
 	if v == nil {
 		v = &struct{}{}
 	}
@@ -76,6 +62,31 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, v 
 		return fmt.Errorf("the running server's answer to %s is not understood: %w", path, err)
 	}
 	return nil
+}
+
+// request sends a request and returns the answer, the body of which the caller
+// closes. An answer that is an error is returned as that.
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://rookery"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("the connection to the running server broke off (has it been stopped? Then run the command again): %w", err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var e errorAnswer
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxRequest)).Decode(&e); err != nil || e.Error == "" {
+		return nil, fmt.Errorf("the running server answered %q to %s", resp.Status, path)
+	}
+	return nil, &remoteError{e.Error, imap.Kind(e.Kind)}
 }
 
 // remoteError is an error of the other side: its text and its kind.

@@ -21,9 +21,25 @@ import (
 // that has it, or else with the store opened here, and made where create is
 // set. The caller closes it.
 func Connect(ctx context.Context, dataDir, version string, create bool) (admin.Service, error) {
-	if _, err := os.Stat(dataDir); !create && errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no data folder %s: is the name right?", dataDir)
+	if !create {
+		if err := mustExist(dataDir); err != nil {
+			return nil, err
+		}
 	}
+	return connect(ctx, dataDir, version, func() (*storage, error) {
+		return openStorage(ctx, dataDir, slog.New(slog.DiscardHandler))
+	})
+}
+
+func mustExist(dataDir string) error {
+	if _, err := os.Stat(dataDir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no data folder %s: is the name right?", dataDir)
+	}
+	return nil
+}
+
+// connect reaches the server that has a folder, or opens it.
+func connect(ctx context.Context, dataDir, version string, open func() (*storage, error)) (admin.Service, error) {
 	// A server that is just starting has the folder, but no socket yet.
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		c, err := admin.Dial(ctx, dataDir)
@@ -33,9 +49,9 @@ func Connect(ctx context.Context, dataDir, version string, create bool) (admin.S
 		if !errors.Is(err, admin.ErrNoServer) {
 			return nil, err
 		}
-		s, err := openStorage(ctx, dataDir, slog.New(slog.DiscardHandler))
+		s, err := open()
 		if err == nil {
-			return &control{store: s.store, version: version, close: s.Close}, nil
+			return &control{store: s.store, storage: s, version: version, close: s.Close}, nil
 		}
 		if imap.KindOf(err) != imap.InUse || wait > 2*time.Second {
 			return nil, err
@@ -51,6 +67,7 @@ func Connect(ctx context.Context, dataDir, version string, create bool) (admin.S
 // control is the admin.Service over the store in this process.
 type control struct {
 	store   *mailstore.Store
+	storage *storage // that store is in
 	version string
 	close   func() error
 }

@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/rookery-mail/rookery/imapserver"
 	"github.com/rookery-mail/rookery/internal/admin"
 	"github.com/rookery-mail/rookery/internal/lmtp"
@@ -42,6 +44,12 @@ type Config struct {
 	Passwd string
 	// InsecureAuth allows passwords on connections without TLS.
 	InsecureAuth bool
+	// Relaxed, where it is not 0, lets changes be acknowledged before they are
+	// on disk: a crash may take what was acknowledged less than this long ago.
+	Relaxed time.Duration
+	// Reserve is how many bytes of the disk are kept free; 0 and negative
+	// numbers are as in reserve.Options.
+	Reserve int64
 	// Demo begins with a fresh store of sample mail.
 	Demo bool
 	// Version is what the server says of itself.
@@ -49,6 +57,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Out gets the demo's note on how to connect.
 	Out io.Writer
+
+	fs vfs.FS // of the store, for tests; nil is the machine's
 }
 
 // grace is how long connections and deliveries may take to end.
@@ -71,6 +81,7 @@ type daemon struct {
 	cfg     Config
 	log     *slog.Logger
 	storage *storage
+	files   fileBudget
 	certs   *certificates
 	users   *directory
 
@@ -82,6 +93,7 @@ type daemon struct {
 	named     map[string]net.Listener
 	serving   []func() error
 	failed    chan error
+	broken    chan error // the store cannot be opened again
 	running   int
 }
 
@@ -118,6 +130,7 @@ func (d *daemon) start(ctx context.Context) error {
 	for _, serve := range d.serving {
 		go func() { d.failed <- serve() }()
 	}
+	d.keep()
 	if d.cfg.Demo {
 		d.printNote()
 	}
@@ -126,10 +139,12 @@ func (d *daemon) start(ctx context.Context) error {
 }
 
 func (d *daemon) openStorage(ctx context.Context) (err error) {
+	d.files = budget(maxFiles())
+	t := tuning{log: d.log, fs: d.cfg.fs, relaxed: d.cfg.Relaxed, reserve: d.cfg.Reserve, files: d.files}
 	if d.cfg.Demo {
-		d.storage, err = openDemo(ctx, d.cfg.DataDir, d.log)
+		d.storage, err = openDemo(ctx, d.cfg.DataDir, t)
 	} else {
-		d.storage, err = openStorage(ctx, d.cfg.DataDir, d.log)
+		d.storage, err = openTuned(ctx, d.cfg.DataDir, t)
 	}
 	return err
 }
@@ -143,6 +158,7 @@ func (d *daemon) listen() error {
 	}
 	d.imap, err = imapserver.New(backend, d.users, imapserver.Options{
 		TLS: d.certs.config(), InsecureAuth: d.cfg.InsecureAuth, Version: d.cfg.Version, Log: d.log,
+		Limits: imapserver.Limits{Connections: d.files.imap},
 	})
 	if err != nil {
 		return err
@@ -161,7 +177,9 @@ func (d *daemon) listen() error {
 		if err := errors.Join(os.RemoveAll(temp), os.Mkdir(temp, 0o700)); err != nil {
 			return fmt.Errorf("cannot make a folder for messages that come in: %w", err)
 		}
-		d.lmtp = lmtp.New(&delivery{d.users, d.storage.store}, lmtp.Options{Hostname: hostname, Log: d.log, TempDir: temp})
+		d.lmtp = lmtp.New(&delivery{d.users, d.storage.store}, lmtp.Options{
+			Hostname: hostname, Log: d.log, TempDir: temp, MaxConns: d.files.lmtp, Room: d.storage.guard.Room,
+		})
 		if err := d.listenLMTP(); err != nil {
 			return err
 		}
@@ -177,7 +195,7 @@ func (d *daemon) listenAdmin() error {
 	d.cleanup = append(d.cleanup, remove)
 	d.listeners = append(d.listeners, ln)
 	d.admin = &http.Server{
-		Handler:           admin.Handler(&control{store: d.storage.store, version: d.cfg.Version}, d.log),
+		Handler:           admin.Handler(&control{store: d.storage.store, storage: d.storage, version: d.cfg.Version}, d.log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
@@ -217,10 +235,27 @@ func (d *daemon) wait(ctx context.Context) error {
 		case err := <-d.failed:
 			d.running--
 			return fmt.Errorf("a listener has failed, shutting down: %w", err)
-		case <-d.storage.kv.Failed():
-			return errors.New("the store cannot write any more (see the log above: is the disk full or broken?); shutting down, so that a restart finds what was acknowledged")
+		case err := <-d.broken:
+			return fmt.Errorf("the store has failed and cannot be opened again, shutting down; look at it with `rookery check --data %s`: %w", d.cfg.DataDir, err)
 		}
 	}
+}
+
+// keep opens the index again whenever it has failed, in the background.
+func (d *daemon) keep() {
+	ctx, stop := context.WithCancel(context.Background())
+	d.broken = make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := d.storage.kv.Keep(ctx); err != nil {
+			d.broken <- err
+		}
+	}()
+	d.cleanup = append(d.cleanup, func() {
+		stop()
+		<-done
+	})
 }
 
 // reload reads certificate and users again, on SIGHUP.

@@ -10,6 +10,7 @@ import (
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/datadir"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
+	"github.com/rookery-mail/rookery/mailstore/reserve"
 )
 
 // storage is an open data folder: the lock, the two engines and the store over
@@ -19,15 +20,23 @@ type storage struct {
 	kv    *pebblekv.KV
 	blobs *bloblog.Store
 	store *mailstore.Store
+	guard *reserve.Guard
+	// broken says why there is no index and no store, in a folder that was
+	// opened only to be looked at.
+	broken error
 }
 
 // openStorage opens a data folder, which is made where it is missing.
 func openStorage(ctx context.Context, path string, log *slog.Logger) (*storage, error) {
-	dir, err := datadir.Open(nil, path)
+	return openTuned(ctx, path, tuning{log: log})
+}
+
+func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
+	dir, err := datadir.Open(t.fs, path)
 	if err != nil {
 		return nil, err
 	}
-	s, err := openIn(ctx, dir, log)
+	s, err := openIn(ctx, dir, t)
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -36,38 +45,45 @@ func openStorage(ctx context.Context, path string, log *slog.Logger) (*storage, 
 
 // openIn opens the store in a folder that is locked already. Where it fails the
 // folder stays locked.
-func openIn(ctx context.Context, dir *datadir.Dir, log *slog.Logger) (s *storage, err error) {
-	s = &storage{dir: dir}
+func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err error) {
+	s = &storage{dir: dir, guard: reserve.New(reserve.Options{FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Logger: t.log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", dir.Join(), err), s.closeEngines())
 		}
 	}()
-	if s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{FS: dir.FS(), Logger: log}); err != nil {
+	blobs, err := bloblog.Open(dir.Join("messages"), bloblog.Options{FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages})
+	if err != nil {
 		return nil, err
 	}
-	if s.blobs, err = bloblog.Open(dir.Join("messages"), bloblog.Options{FS: dir.FS(), Logger: log}); err != nil {
+	s.blobs = blobs
+	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{
+		FS: dir.FS(), Logger: t.log, Relaxed: t.relaxed, Blobs: blobs, MaxOpenFiles: t.files.index,
+	})
+	if err != nil {
 		return nil, err
 	}
-	if s.store, err = mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log}); err != nil {
-		return nil, err
-	}
-	return s, nil
+	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log})
+	return s, err
 }
 
 // Close brings everything to disk and lets go of the folder.
 func (s *storage) Close() error {
-	err := s.store.Close(context.Background())
+	var err error
+	if s.store != nil {
+		err = s.store.Close(context.Background())
+	}
 	return errors.Join(err, s.closeEngines(), s.dir.Close())
 }
 
+// closeEngines closes the index first: a relaxed one still needs the messages.
 func (s *storage) closeEngines() error {
 	var errs []error
-	if s.blobs != nil {
-		errs = append(errs, s.blobs.Close())
-	}
 	if s.kv != nil {
 		errs = append(errs, s.kv.Close())
+	}
+	if s.blobs != nil {
+		errs = append(errs, s.blobs.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/admin"
+	"github.com/rookery-mail/rookery/internal/daemon"
+)
+
+const checkLong = `Look for whatever is wrong with a store: read everything and compare it with
+its checksums, follow every reference, and check the rules of UIDs, of
+mod-sequences and of what is counted. Nothing is changed.
+
+It works while the server runs, beside everything else, and without a server; then the
+folder is not written to. A backup can be checked in the same way.
+
+Each defect is a line on standard output that says which account, mailbox and UID
+it hits, or which file.
+
+Exit codes: 0 nothing is wrong, 1 something is, 2 the check could not be made.`
+
+// Exit codes of `rookery check`.
+const (
+	exitDefects   = 1
+	exitUnchecked = 2
+)
+
+type checkFlags struct {
+	data string
+	json bool
+}
+
+func newCheck(std streams) *cobra.Command {
+	var f checkFlags
+	cmd := &cobra.Command{
+		Use:   "check --data DIR",
+		Short: "Look for defects in the store; changes nothing",
+		Long:  checkLong,
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd, std) },
+	}
+	addDataFlag(cmd, &f.data)
+	cmd.Flags().BoolVar(&f.json, "json", false, "write the result as one JSON object")
+	return cmd
+}
+
+func (f *checkFlags) run(cmd *cobra.Command, std streams) error {
+	if err := checkData(f.data); err != nil {
+		return err
+	}
+	out := &checkOutput{std: std, json: f.json, p: newProgress(std.err, "bytes"), defects: []admin.Defect{}}
+	res, err := check(cmd, f.data, out)
+	out.p.finish()
+	if err != nil {
+		return exitError{fmt.Errorf("the store could not be checked: %w", err), exitUnchecked}
+	}
+	if err := out.finish(res); err != nil {
+		return exitError{err, exitUnchecked}
+	}
+	if res.Defects > 0 {
+		return exitError{fmt.Errorf("%s found", count(res.Defects, "defect")), exitDefects}
+	}
+	return nil
+}
+
+func check(cmd *cobra.Command, data string, out *checkOutput) (res admin.CheckResult, err error) {
+	s, err := daemon.ConnectToCheck(cmd.Context(), data, version())
+	if imap.KindOf(err) == imap.Corruption {
+		// What keeps the folder from being opened is a defect itself.
+		out.event(admin.Event{Defect: &admin.Defect{Text: err.Error()}})
+		return admin.CheckResult{Defects: 1}, nil
+	}
+	if err != nil {
+		return res, err
+	}
+	res, err = s.Check(cmd.Context(), out.event)
+	if cerr := s.Close(); err == nil {
+		err = cerr
+	}
+	return res, err
+}
+
+// checkOutput writes what a check finds.
+type checkOutput struct {
+	std     streams
+	json    bool
+	p       *progress
+	defects []admin.Defect
+	err     error
+}
+
+func (o *checkOutput) event(e admin.Event) {
+	switch {
+	case e.Defect == nil:
+		o.p.Progress(e.Done, e.Total)
+	case o.json:
+		o.defects = append(o.defects, *e.Defect)
+	default:
+		o.p.finish()
+		if _, err := fmt.Fprintln(o.std.out, *e.Defect); err != nil {
+			o.err = err
+		}
+	}
+}
+
+// finish writes the last line, or the JSON object.
+func (o *checkOutput) finish(res admin.CheckResult) error {
+	if o.err != nil {
+		return o.err
+	}
+	if o.json {
+		enc := json.NewEncoder(o.std.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(struct {
+			Clean bool `json:"clean"`
+			admin.CheckResult
+			Found []admin.Defect `json:"found"`
+		}{res.Defects == 0, res, o.defects})
+	}
+	looked := fmt.Sprintf("%s, %s, %s (%s)", count(res.Accounts, "account"), count(res.Mailboxes, "mailbox"), count(res.Messages, "message"), size(res.Bytes))
+	if res.Needless > 0 {
+		looked += fmt.Sprintf("; %s that no message needs, as a crash can leave them", count(res.Needless, "damaged record"))
+	}
+	what := "clean"
+	if res.Defects > 0 {
+		what = count(res.Defects, "defect")
+	}
+	_, err := fmt.Fprintf(o.std.out, "%s: %s\n", what, looked)
+	return err
+}

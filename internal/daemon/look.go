@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/admin"
+	"github.com/rookery-mail/rookery/internal/overlayfs"
+	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/datadir"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
+)
+
+// ConnectToCheck is Connect for a Check alone: where no server has the folder,
+// it is opened in such a way that nothing in it changes, and also where its
+// index cannot be opened. The caller closes the service.
+func ConnectToCheck(ctx context.Context, dataDir, version string) (admin.Service, error) {
+	if err := mustExist(dataDir); err != nil {
+		return nil, err
+	}
+	return connect(ctx, dataDir, version, func() (*storage, error) { return openToLook(ctx, dataDir) })
+}
+
+// openToLook opens a data folder through an overlay: the store recovers as it
+// would at its next start, but in memory.
+func openToLook(ctx context.Context, path string) (_ *storage, err error) {
+	if _, err := os.Stat(filepath.Join(path, "FORMAT")); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a rookery store: it has no file FORMAT", path)
+	}
+	over := overlayfs.New(vfs.Default)
+	dir, err := datadir.Open(nil, path)
+	if imap.KindOf(err) == imap.NoPermission {
+		// Nobody writes to what cannot be written to, so no lock is needed.
+		dir, err = datadir.Open(over, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &storage{dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", path, err), s.closeEngines(), dir.Close())
+		}
+	}()
+	log := slog.New(slog.DiscardHandler)
+	s.blobs, err = bloblog.Open(dir.Join("messages"), bloblog.Options{FS: over, Logger: log, Manual: true})
+	if err != nil {
+		return nil, err
+	}
+	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{FS: over, Logger: log})
+	if err != nil {
+		s.broken = err
+		return s, nil
+	}
+	s.store, err = mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log, AsItIs: true})
+	if imap.KindOf(err) == imap.Corruption {
+		s.broken, err = err, nil
+	}
+	return s, err
+}
