@@ -2,7 +2,10 @@ package main
 
 import (
 	"log/slog"
+	"math"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,13 +32,26 @@ LMTP delivers to the INBOX of the recipient: the user named like the whole
 address, or else like its local part; +detail is left away. Everyone who can
 connect can deliver, so keep the port to the MTA.
 
+What was answered with OK, or with 250 over LMTP, is on disk: a crash of the
+program or a power cut does not take it. With --durability relaxed it is on disk
+a second later (or one sync of the disk, where that takes longer), and a crash
+may take what was answered in the last second: whole commands from the end, in
+order. Changes are faster then. It is for imports that can be repeated and for
+tests, not for mail that exists nowhere else.
+
+While less of the disk is free than --reserve says, messages are refused (NO
+[UNAVAILABLE], 452 over LMTP), and below a quarter of it all changes. By itself
+the server goes on when there is room again, or a disk that failed works again.
+
 SIGTERM and SIGINT end the server in order, SIGHUP reads the certificate and the
 --passwd file again.`
 
 type serveFlags struct {
-	cfg      daemon.Config
-	logLevel string
-	logJSON  bool
+	cfg        daemon.Config
+	durability string
+	reserve    string
+	logLevel   string
+	logJSON    bool
 }
 
 func newServe(std streams) *cobra.Command {
@@ -62,6 +78,8 @@ func newServe(std streams) *cobra.Command {
 	fl.StringVar(&f.cfg.TLSKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
 	fl.StringVar(&f.cfg.Passwd, "passwd", "", "`file` of users, lines name:{SCHEME}hash")
 	fl.BoolVar(&f.cfg.InsecureAuth, "insecure-auth", false, "take passwords on connections without TLS too")
+	fl.StringVar(&f.durability, "durability", "sync", "`when` changes are acknowledged: sync, when they are on disk; relaxed, up to a second before that")
+	fl.StringVar(&f.reserve, "reserve", "auto", "`size` that is kept free on the disk, for example 500M; auto is 256M, or 5% of a small disk; 0 is none")
 	fl.BoolVar(&f.cfg.Demo, "demo", false, "begin with a fresh store of sample mail, by default in ./rookery-demo")
 	fl.StringVar(&f.logLevel, "log-level", "info", "how much to log: debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log in JSON, a line for each record")
@@ -81,6 +99,17 @@ func (f *serveFlags) complete(std streams, dataGiven bool) error {
 			*addr = ""
 		}
 	}
+	switch f.durability {
+	case "sync":
+	case "relaxed":
+		f.cfg.Relaxed = time.Second
+	default:
+		return usage("--durability is %q; it can be sync or relaxed", f.durability)
+	}
+	var err error
+	if f.cfg.Reserve, err = parseReserve(f.reserve); err != nil {
+		return err
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return usage("--log-level is %q; it can be debug, info, warn or error", f.logLevel)
@@ -94,4 +123,21 @@ func (f *serveFlags) complete(std streams, dataGiven bool) error {
 	f.cfg.Version = version()
 	f.cfg.Out = std.out
 	return nil
+}
+
+// parseReserve returns the size for daemon.Config.
+func parseReserve(s string) (int64, error) {
+	if strings.EqualFold(s, "auto") {
+		return 0, nil
+	}
+	digits := strings.TrimRight(s, "KMGTkmgt")
+	shift, known := map[string]int{"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[strings.ToUpper(s[len(digits):])]
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || !known || n > math.MaxInt64>>shift {
+		return 0, usage("--reserve is %q; it can be a number of bytes, or one with K, M, G or T behind it, or auto", s)
+	}
+	if n == 0 {
+		return -1, nil
+	}
+	return int64(n << shift), nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,7 +25,7 @@ const demoMark = "DEMO"
 
 // openDemo opens a fresh store with sample mail. A folder that has anything
 // else in it than an earlier demo is left alone.
-func openDemo(ctx context.Context, path string, log *slog.Logger) (*storage, error) {
+func openDemo(ctx context.Context, path string, t tuning) (*storage, error) {
 	dir, err := datadir.Open(nil, path)
 	if err != nil {
 		return nil, err
@@ -34,7 +33,7 @@ func openDemo(ctx context.Context, path string, log *slog.Logger) (*storage, err
 	if err := emptyDemo(path); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	s, err := openIn(ctx, dir, log)
+	s, err := openIn(ctx, dir, t)
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}

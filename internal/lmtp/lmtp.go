@@ -46,6 +46,10 @@ type Options struct {
 	// TempDir is where messages of more than 1 MiB wait while they come in.
 	// Empty means the system's.
 	TempDir string
+	// Room, if not nil, is asked whether there is room for a message of size
+	// bytes (0 where the client has not said) before the message is sent.
+	// Where it returns an error, the sender is told to try again later.
+	Room func(size int64) error
 	// Log gets what an operator should know; nil means slog.Default.
 	Log *slog.Logger
 	// Now is the clock; nil means time.Now.

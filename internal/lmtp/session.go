@@ -38,6 +38,17 @@ func (s *session) Logout() error { return nil }
 // Mail begins a transaction.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.from, s.utf8, s.rcpts = from, opts != nil && opts.UTF8, nil
+	if s.server.opts.Room == nil {
+		return nil
+	}
+	size := int64(0)
+	if opts != nil {
+		size = opts.Size
+	}
+	if err := s.server.opts.Room(size); err != nil {
+		s.server.opts.Log.Warn("a message was not taken; the sender was told to try again", "from", from, "err", err)
+		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "No room for the message now, try again later"}
+	}
 	return nil
 }
 

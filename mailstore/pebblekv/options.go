@@ -24,6 +24,9 @@ type Options struct {
 	// They grow from 256 kB as they fill.
 	MemTableBytes uint64
 
+	// MaxOpenFiles bounds the tables that are kept open; 0 is 256.
+	MaxOpenFiles int
+
 	// Relaxed lets Update return before its change is on disk. What was
 	// acknowledged less than this long (or one sync of the disk, where that
 	// takes longer) before a crash of the machine or of the process may be
@@ -55,6 +58,9 @@ func (o Options) withDefaults() Options {
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 8 << 20
 	}
+	if o.MaxOpenFiles == 0 {
+		o.MaxOpenFiles = 256
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -68,7 +74,7 @@ func (o Options) pebble(l *listener) *pebble.Options {
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
-		MaxOpenFiles:                256,
+		MaxOpenFiles:                o.MaxOpenFiles,
 		FormatMajorVersion:          formatVersion,
 		Logger:                      l,
 		EventListener:               l.events(),

@@ -1,0 +1,37 @@
+package daemon
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// tuning says how a store is opened.
+type tuning struct {
+	log     *slog.Logger
+	fs      vfs.FS        // nil is the machine's
+	relaxed time.Duration // see Config.Relaxed
+	reserve int64         // see Config.Reserve
+	files   fileBudget
+}
+
+// fileBudget says how many files each part of the server may have open. Zeros
+// mean as many as it likes.
+type fileBudget struct{ index, messages, imap, lmtp int }
+
+// plenty is a number of open files with which nobody has to be held back.
+const plenty = 32 << 10
+
+// budget divides the open files that the system allows. What it leaves is for
+// segments that are being written, the log, and files that are open for a
+// moment. Clients that are too many are told so, which they would not be if
+// there were no file left to accept them with; and the store always has its
+// files.
+func budget(limit uint64) fileBudget {
+	if limit >= plenty {
+		return fileBudget{}
+	}
+	n := max(int(limit), 64)
+	return fileBudget{index: min(n/8, 256), messages: min(n/8, 128), imap: n / 3, lmtp: min(n/12, 500)}
+}
