@@ -193,11 +193,11 @@ func (c *Conn) checkLoginCommands() error {
 	return nil
 }
 
-// runCommand runs a command between its hooks, with its deadline.
+// runCommand runs a command between its hooks, with its limit of time.
 func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
 	hooks := &c.srv.opts.Hooks
-	ctx, cancel := context.WithTimeout(ctx, c.srv.limits.Command)
-	defer cancel()
+	ctx, done := c.limitCommand(ctx)
+	defer done()
 	if hooks.CommandBegun != nil {
 		if err := hooks.CommandBegun(ctx, c, call.Name); err != nil {
 			return c.streamRefused(call, err)
@@ -207,6 +207,9 @@ func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
 		f()
 	}
 	err := run(ctx)
+	if tooLong := context.Cause(ctx); err != nil && tooLong == errTooLong && errors.Is(err, context.Canceled) {
+		err = &imap.Error{Kind: imap.Unavailable, Text: "The command took too long", Err: err}
+	}
 	if hooks.CommandEnded != nil {
 		told := err
 		if errors.Is(err, errReplied) || errors.Is(err, errLogout) {
@@ -272,7 +275,7 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 		if isInternal(err) {
 			c.log.Error("command failed", "user", c.login.user, "command", call.Name, "mailbox", c.selectedName(), "err", err)
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) { // of the model's own
 			r = reply{"NO", "UNAVAILABLE", "The command took too long"}
 		}
 	}

@@ -43,7 +43,8 @@ type Conn struct {
 	sel       *selection // nil unless a mailbox is selected
 	enabled   enabled
 	counts    counts
-	ending    bool // BYE has been sent
+	ending    bool        // BYE has been sent
+	limit     *time.Timer // of the command that is under way
 	values    map[any]any
 
 	// parked is set while the reader waits for the client without holding mu,
@@ -282,14 +283,6 @@ func (c *Conn) leave(h *hangUp) {
 	}
 }
 
-// patience is how long the client may pause in the midst of something.
-func (c *Conn) patience(limit time.Duration) time.Time {
-	if c.leaving.Load() != nil || c.ending {
-		limit = min(limit, byePatience)
-	}
-	return time.Now().Add(limit)
-}
-
 // handshake does the server's part of TLS.
 func (c *Conn) handshake(ctx context.Context, tc *tls.Conn) error {
 	_ = tc.SetDeadline(time.Now().Add(c.srv.limits.LoginIdle))
@@ -394,43 +387,4 @@ func (c *Conn) state() States {
 		return Authenticated
 	}
 	return Selected
-}
-
-// reader returns what the decoder reads from: the transport, with everything
-// written so far on its way to the client before a read may wait for it.
-func (c *Conn) reader(r io.Reader) io.Reader { return flushingReader{c, c.trace.reader(r)} }
-
-type flushingReader struct {
-	c *Conn
-	r io.Reader
-}
-
-func (f flushingReader) Read(p []byte) (int, error) {
-	// The goroutine that reads holds mu, unless it is parked; then all has been
-	// flushed already.
-	if !f.c.parked.Load() {
-		if f.c.enc.Buffered() > 0 {
-			if err := f.c.enc.Flush(); err != nil {
-				return 0, err
-			}
-		}
-		// In the midst of a command a client is not allowed to be idle.
-		_ = f.c.transport.nc.SetReadDeadline(f.c.patience(f.c.srv.limits.Read))
-	}
-	return f.r.Read(p)
-}
-
-// writer returns what the encoder writes to.
-func (c *Conn) writer(nc net.Conn) io.Writer { return c.trace.writer(deadlineWriter{c, nc}) }
-
-// deadlineWriter bounds how long a client may take to accept a write. mu is held
-// by whoever writes.
-type deadlineWriter struct {
-	c  *Conn
-	nc net.Conn
-}
-
-func (w deadlineWriter) Write(p []byte) (int, error) {
-	_ = w.nc.SetWriteDeadline(w.c.patience(w.c.srv.limits.Write))
-	return w.nc.Write(p)
 }

@@ -185,3 +185,42 @@ func TestHugeSets(t *testing.T) {
 		})
 	}
 }
+
+// TestCommandLimitIsForTheBackEnd: a client on a slow line may take longer for
+// its messages than a command may keep the back end.
+func TestCommandLimitIsForTheBackEnd(t *testing.T) {
+	t.Parallel()
+	const limit = 500 * time.Millisecond
+	m := memory.New()
+	for range 10 {
+		m.Add("ann", "INBOX", "Subject: big\r\n\r\n"+strings.Repeat("A line.\r\n", 10_000))
+	}
+	srv := newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Command: limit}})
+	slow := stalled(t, srv, "FETCH 1:* BODY.PEEK[]\r\nd LOGOUT")
+	slow.SetReadDeadline(time.Now().Add(patience))
+	var last []byte
+	buf := make([]byte, 30_000)
+	for {
+		n, err := io.ReadFull(slow, buf)
+		last = append(last, buf[:n]...)
+		last = last[max(len(last)-100, 0):]
+		if err != nil {
+			break
+		}
+		time.Sleep(limit / 15)
+	}
+	if !strings.Contains(string(last), "\r\nc OK FETCH completed\r\n") {
+		t.Errorf("FETCH ended with %q", last)
+	}
+
+	c := login(t, srv)
+	c.send("a APPEND INBOX {1000+}\r\n")
+	for range 20 {
+		c.send(strings.Repeat("x", 50))
+		time.Sleep(limit / 10)
+	}
+	c.send("\r\n")
+	if _, tagged := c.reply("a"); !strings.HasPrefix(tagged, "OK ") {
+		t.Errorf("APPEND ended with %s", tagged)
+	}
+}
