@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 BENCHTIME   ?= 1s
 PKG         ?= ./...
 
-.PHONY: all build test race lint fuzz e2e bench vuln generate ci
+.PHONY: all build test race lint fuzz e2e bench bench-peers vuln generate ci
 
 all: build lint test
 
@@ -47,6 +47,10 @@ e2e:
 
 bench:
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKG)
+
+# Debian only, as root: compares with Dovecot and Cyrus, rewrites docs/benchmarks.md.
+bench-peers:
+	bench/peers
 
 vuln:
 	CGO_ENABLED=0 go tool govulncheck $(PKG)
