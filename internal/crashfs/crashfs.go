@@ -108,6 +108,12 @@ func (f *FS) Fail(fn func(errorfs.Op) error) {
 	f.fail = fn
 }
 
+// Space says what the disk shows as its size and as free. A new FS does not know.
+// What is written does not change it.
+func (f *FS) Space(free, total uint64) {
+	f.mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: total, UsedBytes: total - free})
+}
+
 // before is called ahead of each operation.
 func (f *FS) before(op errorfs.Op) error {
 	f.mu.Lock()
@@ -158,6 +164,23 @@ func Changes(op errorfs.Op) bool { return changes(op) }
 // Syncs matches syncs of files and directories, for [Nth].
 func Syncs(op errorfs.Op) bool {
 	return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+}
+
+// TooManyFiles is what a process hears that has too many files open.
+func TooManyFiles(op errorfs.Op) error {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpOpen, errorfs.OpOpenDir, errorfs.OpReuseForWrite, errorfs.OpList, errorfs.OpLock:
+		return syscall.EMFILE
+	}
+	return nil
+}
+
+// Broken is what a broken disk says to whoever changes something.
+func Broken(op errorfs.Op) error {
+	if changes(op) {
+		return syscall.EIO
+	}
+	return nil
 }
 
 // Full is what a full disk says. It matches the operations that need space.

@@ -38,6 +38,30 @@ func (kv *KV) Checkpoint(ctx context.Context, dir string) error {
 	return nil
 }
 
+// Settle brings what is in the log into tables. It is for before Close, where
+// time allows: damage to a table is always noticed, while damage at the end of
+// a log looks like the end that a crash leaves. Nothing is lost without it.
+func (kv *KV) Settle(ctx context.Context) error {
+	const op = "index settle"
+	acct, in, err := kv.enter(op, 0)
+	if err != nil {
+		return err
+	}
+	defer kv.leave(0, acct)
+	flushed, err := in.db.AsyncFlush()
+	if err != nil {
+		return imap.E(op, imap.Unavailable, err)
+	}
+	select {
+	case <-flushed:
+		return nil
+	case <-in.failed:
+		return imap.E(op, imap.Unavailable, in.failure())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Damage is a part of the database that does not match its checksums.
 type Damage struct {
 	File string // its path

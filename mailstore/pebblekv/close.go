@@ -65,7 +65,7 @@ func (kv *KV) Reopen() error {
 	if !old.disk.settled(diskPatience) {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
-	in, err := openInstance(kv.dir, kv.opts)
+	in, err := openInstance(kv.dir, kv.opts, true)
 	if err != nil {
 		return err
 	}

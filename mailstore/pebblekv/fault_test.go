@@ -178,3 +178,24 @@ func TestReopenBesideReaders(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReopenWithoutItsFiles: a disk that is gone is not taken for a new store.
+func TestReopenWithoutItsFiles(t *testing.T) {
+	fs := crashfs.New()
+	kv := open(t, fs, "kv")
+	defer kv.Close()
+	if err := put(kv, 1, "a", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	fs.Fail(crashfs.Broken)
+	if err := put(kv, 1, "a", "lost"); !errors.Is(err, imap.Unavailable) {
+		t.Fatalf("a broken disk gave %v", err)
+	}
+	fs.Fail(nil)
+	if err := fs.RemoveAll("kv"); err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Keep(context.Background()); imap.KindOf(err) != imap.ContactAdmin {
+		t.Errorf("a store without files gave %v", err)
+	}
+}

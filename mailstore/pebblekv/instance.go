@@ -3,6 +3,7 @@ package pebblekv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 
@@ -33,7 +34,9 @@ type instance struct {
 	err  error // why it failed; set before failed is closed
 }
 
-func openInstance(dir string, opts Options) (*instance, error) {
+// openInstance opens the database; again says that it must be there already,
+// so that a disk that is gone is not taken for a new store.
+func openInstance(dir string, opts Options, again bool) (*instance, error) {
 	in := &instance{
 		dir: dir, log: opts.Logger, mode: pebble.Sync, stop: func() {},
 		failed: make(chan struct{}), accounts: make(map[driver.Account]*account),
@@ -43,7 +46,9 @@ func openInstance(dir string, opts Options) (*instance, error) {
 		in.disk.blobs = opts.Blobs.Sync
 	}
 	opts.FS = in.disk
-	db, err := pebble.Open(dir, opts.pebble(&listener{log: opts.Logger, in: in}))
+	p := opts.pebble(&listener{log: opts.Logger, in: in})
+	p.ErrorIfNotExists = again
+	db, err := pebble.Open(dir, p)
 	in.db = db
 	if failure := in.failure(); err == nil && failure != nil {
 		err = failure
@@ -51,8 +56,11 @@ func openInstance(dir string, opts Options) (*instance, error) {
 	}
 	if err != nil {
 		kind := imap.Unavailable
-		if pebble.IsCorruptionError(err) {
+		switch {
+		case pebble.IsCorruptionError(err):
 			kind = imap.Corruption
+		case errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
+			kind = imap.ContactAdmin
 		}
 		return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", dir, err))
 	}

@@ -73,7 +73,7 @@ func Open(dir string, opts Options) (*KV, error) {
 		dir = opts.FS.PathDir(opts.FS.PathJoin(dir, "x")) // as PathDir writes it
 	}
 	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func())}
-	in, err := openInstance(dir, kv.opts)
+	in, err := openInstance(dir, kv.opts, false)
 	if err != nil {
 		return nil, err
 	}
