@@ -23,6 +23,7 @@ type conn struct {
 
 	buf      []byte // buf[r:w] has been read and not looked at
 	r, w     int
+	full     bool // the last read has filled the buffer
 	out      []byte
 	tag      uint64
 	greeting string
@@ -33,8 +34,9 @@ type conn struct {
 }
 
 const (
-	readSize = 256 << 10
-	maxLine  = 256 << 20 // a SEARCH with millions of results is one line
+	firstSize = 4 << 10   // of the buffer of a connection that says little
+	readSize  = 256 << 10 // of one that says much
+	maxLine   = 256 << 20 // a SEARCH with millions of results is one line
 )
 
 // errRefused is wrapped by errors about a NO or BAD.
@@ -79,6 +81,9 @@ func (c *conn) fill() error {
 	switch {
 	case c.r == c.w:
 		c.r, c.w = 0, 0
+		if c.full && len(c.buf) < readSize {
+			c.buf = make([]byte, readSize)
+		}
 	case c.w == len(c.buf) && c.r > len(c.buf)/2:
 		c.w = copy(c.buf, c.buf[c.r:c.w])
 		c.r = 0
@@ -87,10 +92,11 @@ func (c *conn) fill() error {
 		if len(c.buf) >= maxLine {
 			return errors.New("the server sends a line without an end")
 		}
-		c.buf = append(c.buf, make([]byte, max(readSize, len(c.buf)))...)
+		c.buf = append(c.buf, make([]byte, max(firstSize, len(c.buf)))...)
 	}
 	n, err := c.nc.Read(c.buf[c.w:])
 	c.w += n
+	c.full = c.w == len(c.buf)
 	c.bytes += int64(n)
 	if n > 0 {
 		return nil
