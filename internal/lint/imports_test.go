@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var quoted = regexp.MustCompile("`([a-z0-9/]+)`")
+var quoted = regexp.MustCompile("`([a-z0-9./]+)`")
 
 // architecture reads ARCHITECTURE.md: the packages of its table from above to
 // below, and those that stand beside them.
