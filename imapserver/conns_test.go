@@ -569,12 +569,19 @@ func TestHookErrors(t *testing.T) {
 	})
 	t.Run("command", func(t *testing.T) {
 		srv := memoryServer(t, imapserver.Options{Hooks: imapserver.Hooks{CommandBegun: func(_ context.Context, _ *imapserver.Conn, name string) error {
-			if name == "APPEND" || name == "CREATE" {
+			switch name {
+			case "APPEND", "CREATE", "IDLE", "COMPRESS", "AUTHENTICATE", "STARTTLS":
 				return full
 			}
 			return nil
 		}}})
-		c := login(t, srv)
+		c := connect(t, srv)
+		c.gets("STARTTLS", "NO [LIMIT] Come back later")
+		c.gets("AUTHENTICATE PLAIN", "NO [LIMIT] Come back later")
+		c.gets("AUTHENTICATE PLAIN AGFubgBzZWNyZXQ=", "NO [LIMIT] Come back later")
+		c.ok("LOGIN ann secret")
+		c.gets("IDLE", "NO [LIMIT] Come back later")
+		c.gets("COMPRESS DEFLATE", "NO [LIMIT] Come back later")
 		c.gets("CREATE x", "NO [LIMIT] Come back later")
 		c.gets("APPEND INBOX {5}", "NO [LIMIT] Come back later")
 		c.gets("APPEND INBOX {10+}\r\na LOGOUT\r\n", "NO [LIMIT] Come back later")

@@ -55,7 +55,10 @@ type Options struct {
 	Log *slog.Logger
 	// Trace, where set, gets what each connection says, in the form of the
 	// transcripts of package imaptest, without passwords and without the contents
-	// of literals. It is called by the connection's goroutines, a line at a time.
+	// of literals: {@octets310} is a literal of the client's, $_ one of the
+	// server's. With a header (state: greeting; gen: octets310 310) it is a
+	// transcript that runs. It is called by the connection's goroutines, a line at
+	// a time, and must return soon. nil costs nothing.
 	Trace func(c *Conn, line string)
 
 	// Extensions are added to the built-in ones.
