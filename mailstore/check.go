@@ -3,6 +3,8 @@ package mailstore
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -264,10 +266,15 @@ func (c *checker) records(r driver.Reader) error {
 		}
 		return err
 	})
-	if err != nil {
+	if err := c.damaged(nil, "the records of messages", err); err != nil {
 		return err
 	}
-	for msg := range c.messages {
+	if err != nil {
+		if err := c.oneByOne(r); err != nil {
+			return err
+		}
+	}
+	for _, msg := range slices.Sorted(maps.Keys(c.messages)) {
 		held, counted := c.holders[msg], uint64(1)
 		if n, ok := refs[msg]; ok {
 			counted = n
@@ -279,20 +286,24 @@ func (c *checker) records(r driver.Reader) error {
 			c.foundMessage(msg, "has a number that has not been given out")
 		}
 		for _, kind := range []byte{keyDigest, keyText} {
-			if _, ok, err := r.Get(numKey(kind, msg)); err != nil {
+			_, ok, err := r.Get(numKey(kind, msg))
+			switch {
+			case isDamage(err):
+				c.foundMessage(msg, "has a %s that cannot be read: %v", recordNames[kind], err)
+			case err != nil:
 				return err
-			} else if !ok {
-				c.foundMessage(msg, "lacks its record %c", kind)
+			case !ok:
+				c.foundMessage(msg, "lacks its %s", recordNames[kind])
 			}
 		}
 	}
 	for msg := range c.holders {
-		if _, ok := c.messages[msg]; !ok {
+		if _, ok := c.messages[msg]; !ok && !c.blind {
 			c.foundMessage(msg, "is in a row, but has no record")
 		}
 	}
 	for msg := range refs {
-		if _, ok := c.messages[msg]; !ok {
+		if _, ok := c.messages[msg]; !ok && !c.blind {
 			c.found(nil, 0, "message %d is counted, but has no record", msg)
 		}
 	}

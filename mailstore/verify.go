@@ -75,18 +75,52 @@ func (s *Store) Verify(ctx context.Context, opts VerifyOptions) (*VerifyResult, 
 
 // damaged notes err as a defect if that is what it is, and returns it if not.
 func (c *checker) damaged(n *node, what string, err error) error {
-	switch imap.KindOf(err) {
-	case imap.Corruption, imap.Other:
-		if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-	default:
-		if !errors.Is(err, syscall.EIO) { // a sector that the disk has lost
-			return err
-		}
+	if !isDamage(err) {
+		return err
 	}
 	c.blind = true
 	c.found(n, 0, "%s cannot be read: %v", what, err)
+	return nil
+}
+
+// isDamage tells what is wrong with the data from what keeps the check from
+// being made.
+func isDamage(err error) bool {
+	switch imap.KindOf(err) {
+	case imap.Corruption:
+		return true
+	case imap.Other:
+		return err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	}
+	return errors.Is(err, syscall.EIO) // a sector that the disk has lost
+}
+
+// recordNames are for people.
+var recordNames = map[byte]string{keyDigest: "digest", keyText: "search text"}
+
+// oneByOne finds the records of messages that are in mailboxes, when they
+// cannot be read in one go, and tells which are damaged.
+func (c *checker) oneByOne(r driver.Reader) error {
+	last := uint64(0)
+	for _, p := range c.sortedPlaces() {
+		if _, ok := c.messages[p.msg]; ok || p.msg == last {
+			continue
+		}
+		last = p.msg
+		data, ok, err := r.Get(numKey(keyMessage, p.msg))
+		if err == nil && ok {
+			c.messages[p.msg], err = decodeMessage(data)
+		}
+		switch {
+		case isDamage(err):
+			delete(c.messages, p.msg)
+			c.foundMessage(p.msg, "has a record that cannot be read: %v", err)
+		case err != nil:
+			return err
+		case !ok:
+			c.foundMessage(p.msg, "is in a row, but has no record")
+		}
+	}
 	return nil
 }
 
@@ -114,13 +148,18 @@ func (c *checker) locate(n *node, snap *mailindex.Snapshot) {
 	}
 }
 
-// placesOf returns the places of a message.
-func (c *checker) placesOf(msg uint64) []messagePlace {
-	compare := func(p messagePlace, msg uint64) int { return cmp.Compare(p.msg, msg) }
+func (c *checker) sortedPlaces() []messagePlace {
 	if !c.sorted {
 		slices.SortFunc(c.places, comparePlaces)
 		c.sorted = true
 	}
+	return c.places
+}
+
+// placesOf returns the places of a message.
+func (c *checker) placesOf(msg uint64) []messagePlace {
+	compare := func(p messagePlace, msg uint64) int { return cmp.Compare(p.msg, msg) }
+	c.sortedPlaces()
 	i, _ := slices.BinarySearchFunc(c.places, msg, compare)
 	j := i
 	for j < len(c.places) && c.places[j].msg == msg {

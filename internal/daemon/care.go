@@ -32,6 +32,7 @@ type check struct {
 
 func (k *check) found(d admin.Defect) {
 	k.res.Defects++
+	d.Text, _, _ = strings.Cut(d.Text, "\n") // what comes then says the same again
 	k.report(admin.Event{Defect: &d})
 }
 

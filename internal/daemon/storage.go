@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
@@ -67,11 +68,17 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 	return s, err
 }
 
+// settleTime is how long closing may take longer than it must.
+const settleTime = 5 * time.Second
+
 // Close brings everything to disk and lets go of the folder.
 func (s *storage) Close() error {
 	var err error
 	if s.store != nil {
 		err = s.store.Close(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		defer cancel()
+		_ = s.kv.Settle(ctx) // for the sake of checks only
 	}
 	return errors.Join(err, s.closeEngines(), s.dir.Close())
 }
