@@ -39,7 +39,11 @@ dovecot_start() {
 		  driver = static
 		  args = home=$dir/mail/%n
 		}
+		service imap {
+		  process_limit = 12000
+		}
 		service imap-login {
+		  process_limit = 12000
 		  inet_listener imap {
 		    port = $imap
 		  }
