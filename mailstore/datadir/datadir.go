@@ -67,7 +67,7 @@ func Open(fs vfs.FS, path string) (*Dir, error) {
 		fs = vfs.Default
 	}
 	d := &Dir{fs: fs, path: path}
-	if err := fs.MkdirAll(path, 0o700); err != nil {
+	if err := d.make(); err != nil {
 		return nil, wrap(path, err)
 	}
 	lock, err := fs.Lock(d.Join(lockName))
@@ -185,16 +185,36 @@ func (d *Dir) replace(name, text string) error {
 	if err := d.fs.Rename(tmp, d.Join(name)); err != nil {
 		return err
 	}
-	for _, path := range []string{d.path, d.fs.PathDir(d.path)} { // the folder may be new, too
-		dir, err := d.fs.OpenDir(path)
-		if err != nil {
-			return err
+	// An earlier start may have made the folder and not come to sync it.
+	return errors.Join(d.syncDir(d.path), d.syncDir(d.fs.PathDir(d.path)))
+}
+
+// make makes the folder where it is missing, with those above it, durably.
+func (d *Dir) make() error {
+	var missing []string
+	for path := d.path; ; path = d.fs.PathDir(path) {
+		if _, err := d.fs.Stat(path); !errors.Is(err, os.ErrNotExist) || path == d.fs.PathDir(path) {
+			break
 		}
-		if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		missing = append(missing, path)
+	}
+	if err := d.fs.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	for _, path := range missing {
+		if err := d.syncDir(d.fs.PathDir(path)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (d *Dir) syncDir(path string) error {
+	dir, err := d.fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func wrap(path string, err error) error {

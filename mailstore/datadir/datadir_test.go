@@ -118,3 +118,20 @@ func TestCutAtEveryOperation(t *testing.T) {
 		}
 	})
 }
+
+// A folder that is made with all above it outlives a power cut.
+func TestNewFoldersAreDurable(t *testing.T) {
+	fs := crashfs.New()
+	d, err := datadir.Open(fs, "/srv/mail/rookery/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range fs.Clones() {
+		if _, err := c.FS.Stat("/srv/mail/rookery/data/FORMAT"); err != nil {
+			t.Errorf("with %d%% kept: %v", c.Kept, err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}

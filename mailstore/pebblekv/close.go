@@ -94,14 +94,14 @@ func (kv *KV) retire(in *instance) {
 func (kv *KV) Keep(ctx context.Context) error {
 	const least, most, quick = 100 * time.Millisecond, 10 * time.Second, 5 * time.Second
 	pause := time.Duration(0)
-	var opened time.Time
+	works, opened := true, time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-kv.Failed():
 		}
-		if time.Since(opened) > quick {
+		if works && time.Since(opened) > quick {
 			pause = 0 // otherwise it fails again and again
 		}
 		select {
@@ -110,6 +110,7 @@ func (kv *KV) Keep(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 		err := kv.Reopen()
+		works = err == nil
 		switch kind := imap.KindOf(err); {
 		case err == nil:
 			opened = time.Now()

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/crashfs"
 	"github.com/rookery-mail/rookery/mailstore/driver"
+	"github.com/rookery-mail/rookery/mailstore/driver/drivertest"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
@@ -21,8 +24,11 @@ import (
 // good, and heals the disk. What was acknowledged is there after Reopen, and
 // after a restart.
 func TestFaultAtEveryOperation(t *testing.T) {
-	step := 1
-	if testing.Short() {
+	step := 3
+	switch {
+	case os.Getenv("ROOKERY_FULL") != "":
+		step = 1
+	case testing.Short():
 		step = 20
 	}
 	for _, times := range []int{1, 2, 1 << 30} {
@@ -97,7 +103,11 @@ func TestFaultsByFile(t *testing.T) {
 			woken := make(chan struct{}, 100)
 			defer kv.Watch(1, func() { woken <- struct{}{} })()
 			failed := kv.Failed()
+			var openings atomic.Int32
 			fs.Fail(func(op errorfs.Op) error {
+				if op.Kind == errorfs.OpMkdirAll {
+					openings.Add(1)
+				}
 				if match, err := path.Match(pattern, path.Base(op.Path)); err == nil && match && crashfs.Changes(op) {
 					return syscall.EIO
 				}
@@ -119,8 +129,11 @@ func TestFaultsByFile(t *testing.T) {
 			ctx, stop := context.WithCancel(context.Background())
 			kept := make(chan error)
 			go func() { kept <- kv.Keep(ctx) }()
-			time.Sleep(20 * time.Millisecond) // it tries, and cannot
+			time.Sleep(200 * time.Millisecond) // it tries, and cannot
 			fs.Fail(nil)
+			if n := openings.Load(); n > 10 {
+				t.Errorf("Keep has tried %d times in a moment", n)
+			}
 			<-woken
 			if got, err := readBoth(kv, 1); err != nil || got < acked {
 				t.Errorf("%d was acknowledged, %d is there: %v", acked, got, err)
@@ -198,4 +211,33 @@ func TestReopenWithoutItsFiles(t *testing.T) {
 	if err := kv.Keep(context.Background()); imap.KindOf(err) != imap.ContactAdmin {
 		t.Errorf("a store without files gave %v", err)
 	}
+}
+
+// TestDriverOnAFailingDisk: that tables cannot be written now and then is
+// nothing that a caller ever hears of.
+func TestDriverOnAFailingDisk(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		fs := crashfs.New()
+		var writes atomic.Int64
+		fs.Fail(func(op errorfs.Op) error {
+			if crashfs.Changes(op) && path.Ext(op.Path) == ".sst" && writes.Add(1)%11 == 0 {
+				return syscall.EIO
+			}
+			return nil
+		})
+		return drivertest.Harness{
+			Persistent: true,
+			OpenKV: func(t *testing.T) driver.KV {
+				for { // replaying the log writes tables, too
+					kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: quiet(), MemTableBytes: 64 << 10})
+					if err == nil {
+						return kv
+					}
+					if !errors.Is(err, syscall.EIO) {
+						t.Fatal(err)
+					}
+				}
+			},
+		}
+	})
 }
