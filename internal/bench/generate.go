@@ -78,6 +78,10 @@ func (g *generator) word() string {
 func (g *generator) prose(n int, foreign bool) string {
 	var b strings.Builder
 	b.Grow(n + 80)
+	if g.rng.IntN(4) == 0 { // a word that about one message in a thousand has
+		k := g.rng.IntN(250)
+		b.WriteString(g.words[4000+k] + g.words[6000+7*k] + " ")
+	}
 	for line := 0; b.Len() < n; {
 		w := g.word()
 		if foreign && g.rng.IntN(6) == 0 {

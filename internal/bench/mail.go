@@ -217,7 +217,7 @@ func (m *Mail) chooseWords() {
 				continue // coded, as it seems
 			}
 			for w := range bytes.FieldsFuncSeq(line, func(r rune) bool { return r < 'a' || r > 'z' }) {
-				if len(w) >= 4 && len(w) <= 14 {
+				if len(w) >= 4 && len(w) <= 24 {
 					words[string(w)] = true
 				}
 			}
