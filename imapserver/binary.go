@@ -12,11 +12,12 @@ import (
 )
 
 // binary is RFC 3516: parts with their transfer encoding undone, and literal8
-// in APPEND, which Call.ReadMessage takes.
+// in APPEND, which Call.ReadMessage takes. IMAP4rev2 has the FETCH items, so they
+// are there for a back end that stores no NULs, too.
 func binary() *Extension {
 	return &Extension{
-		Name: "BINARY", RFC: "3516", Needs: FeatureBinary,
-		Capabilities: []Capability{{Name: "BINARY"}},
+		Name: "BINARY", RFC: "3516",
+		Capabilities: []Capability{{Name: "BINARY", When: withFeature(FeatureBinary)}},
 		FetchItems: []*FetchItem{
 			{Name: "BINARY", Parse: parseBinary(true)},
 			{Name: "BINARY.PEEK", Parse: parseBinary(false)},

@@ -13,11 +13,12 @@ func copyCommand() *Command {
 		Parse: func(c *Call, d *imapwire.Decoder) Run { return c.parseCopy(d, false) }}
 }
 
-// move is RFC 6851.
+// move is RFC 6851. IMAP4rev2 has the command, so it is there, and answers NO,
+// where the back end cannot move.
 func move() *Extension {
 	return &Extension{
-		Name: "MOVE", RFC: "6851", Needs: FeatureMove,
-		Capabilities: []Capability{{Name: "MOVE"}},
+		Name: "MOVE", RFC: "6851",
+		Capabilities: []Capability{{Name: "MOVE", When: withFeature(FeatureMove)}},
 		Commands: []*Command{{Name: "MOVE", Args: "SP sequence-set SP mailbox", States: Selected, UID: true,
 			Parse: func(c *Call, d *imapwire.Decoder) Run { return c.parseCopy(d, true) }}},
 	}
@@ -33,6 +34,8 @@ func (c *Call) parseCopy(d *imapwire.Decoder, move bool) Run {
 		switch {
 		case move && sel.readOnly:
 			return errReadOnly
+		case move && !c.Conn.srv.features.Has(FeatureMove):
+			return &imap.Error{Kind: imap.Cannot, Text: "Messages cannot be moved here"}
 		case !c.Conn.srv.features.Has(FeatureCopy):
 			return &imap.Error{Kind: imap.Cannot, Text: "Messages cannot be copied here"}
 		}

@@ -89,6 +89,10 @@ func (c *Call) parseFetchAtts(d *imapwire.Decoder, opts *FetchOptions) {
 	}
 }
 
+// maxFetchAtts bounds the items of one FETCH: each may be a whole message, and
+// a few octets of a command ask for it.
+const maxFetchAtts = 1000
+
 // fetchMacro returns the items that a macro stands for.
 func fetchMacro(word string) []string {
 	switch word {
@@ -119,8 +123,11 @@ func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word strin
 			d.Fail(err.Error(), word)
 		}
 	}
-	if d.Err() == nil && !slices.Contains(opts.Atts, att) {
-		opts.Atts = append(opts.Atts, att)
+	if d.Err() != nil || slices.Contains(opts.Atts, att) {
+		return
+	}
+	if opts.Atts = append(opts.Atts, att); len(opts.Atts) > maxFetchAtts {
+		d.Fail("fewer items", "more than "+decimal(maxFetchAtts))
 	}
 }
 

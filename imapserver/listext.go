@@ -26,11 +26,12 @@ func listExtended() *Extension {
 	}
 }
 
-// specialUse is RFC 6154; the attributes are told always.
+// specialUse is RFC 6154; the attributes are told always, and the options
+// known: IMAP4rev2 has them.
 func specialUse() *Extension {
 	return &Extension{
-		Name: "SPECIAL-USE", RFC: "6154", Needs: FeatureSpecialUse,
-		Capabilities: []Capability{{Name: "SPECIAL-USE"}},
+		Name: "SPECIAL-USE", RFC: "6154",
+		Capabilities: []Capability{{Name: "SPECIAL-USE", When: withFeature(FeatureSpecialUse)}},
 		ListSelects: []*ListSelect{{Name: "SPECIAL-USE", Implies: "SPECIAL-USE", Match: func(e *ListEntry) bool {
 			return len(e.SpecialUse) > 0 && !e.Missing
 		}}},

@@ -116,6 +116,11 @@ func put[T any](t *table, e *Extension, what string, m *map[string]*T, values []
 	}
 }
 
+// withFeature announces a capability where the back end has the features.
+func withFeature(f Features) func(*Conn) bool {
+	return func(c *Conn) bool { return c.srv.features.Has(f) }
+}
+
 // Extensions returns the extensions that are on, in the order of their list.
 func (s *Server) Extensions() []*Extension { return slices.Clone(s.reg.extensions) }
 
