@@ -87,6 +87,7 @@ func TestKill(t *testing.T) {
 type killing struct {
 	t                   *testing.T
 	binary, data, users string
+	before              string // a command of the shell, run first
 	cmd                 *exec.Cmd
 	log                 *lockedBuffer
 	imaps, lmtp         string
@@ -108,8 +109,12 @@ func (k *killing) start() {
 	k.log = &lockedBuffer{}
 	ctx, cancel := context.WithCancel(context.Background())
 	k.t.Cleanup(cancel)
-	k.cmd = exec.CommandContext(ctx, k.binary, "serve", "--data", k.data, "--passwd", k.users,
-		"--imap", "off", "--imaps", "127.0.0.1:0", "--lmtp", "127.0.0.1:0")
+	args := []string{k.binary, "serve", "--data", k.data, "--passwd", k.users,
+		"--imap", "off", "--imaps", "127.0.0.1:0", "--lmtp", "127.0.0.1:0"}
+	if k.before != "" {
+		args = append([]string{"sh", "-c", k.before + ` && exec "$0" "$@"`}, args...)
+	}
+	k.cmd = exec.CommandContext(ctx, args[0], args[1:]...)
 	k.cmd.Stderr = k.log
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)

@@ -298,3 +298,20 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+// Where there is no room the sender is told so before it sends the message.
+func TestNoRoom(t *testing.T) {
+	asked := make(chan int64, 10)
+	room := errors.New("no room")
+	_, c := start(t, &desk{}, lmtp.Options{Room: func(size int64) error {
+		asked <- size
+		return room
+	}})
+	c.hello()
+	c.say("MAIL FROM:<a@example.org> SIZE=1234", "452 4.3.1 ")
+	if size := <-asked; size != 1234 {
+		t.Errorf("asked for %d bytes", size)
+	}
+	room = nil
+	c.say("MAIL FROM:<a@example.org>", "250 ")
+}
