@@ -117,10 +117,6 @@ func sentKey(name string, match func(is, day imap.Date) bool) *SearchKey {
 	}}
 }
 
-// needText is what a search in texts asks for; the body is read only where the
-// text has been cut off.
-const needText = NeedText | NeedDigest | NeedBody
-
 func textKey(name string, where message.Where) *SearchKey {
 	return &SearchKey{Name: name, Parse: func(c *Call, d *imapwire.Decoder) Matcher {
 		d.SP()
@@ -128,12 +124,12 @@ func textKey(name string, where message.Where) *SearchKey {
 		if len(needle) == 0 {
 			return Matcher{Row: func(*SearchMessage) bool { return true }}
 		}
-		return Matcher{Need: needText, text: &message.Key{Where: where, Needle: needle}}
+		return Matcher{Need: NeedText, text: &message.Key{Where: where, Needle: needle}}
 	}}
 }
 
 func headerMatcher(name string, needle []byte) Matcher {
-	return Matcher{Need: needText, text: &message.Key{Where: message.InHeader, Name: name, Needle: needle}}
+	return Matcher{Need: NeedText, text: &message.Key{Where: message.InHeader, Name: name, Needle: needle}}
 }
 
 // within is RFC 5032: ages in seconds.

@@ -85,7 +85,7 @@ func (k *Matcher) decide(m *SearchMessage, msg *Message) verdict {
 	case msg == nil:
 		return open
 	case k.text != nil:
-		return verdictOf(matchMessage(*k.text, msg))
+		return matchMessage(*k.text, msg)
 	}
 	return verdictOf(k.Match(m, msg))
 }
@@ -113,22 +113,22 @@ func (k *Matcher) needs() Need {
 	return n
 }
 
-// matchMessage searches the digested text, and the message itself where that
-// has been cut off.
-func matchMessage(key message.Key, msg *Message) bool {
+// matchMessage searches the digested text. Where that has been cut off only the
+// message itself can tell, and the answer is open until it is given.
+func matchMessage(key message.Key, msg *Message) verdict {
 	if msg.Text != nil {
 		if msg.Text.Match(key) {
-			return true
+			return yes
 		}
 		if !msg.Text.Truncated {
-			return false
+			return no
 		}
 	}
 	if msg.Body == nil || msg.Digest == nil {
-		return false
+		return open
 	}
 	found, err := message.Scan(io.NewSectionReader(msg.Body, 0, msg.Digest.Size), message.Limits{}, []message.Key{key})
-	return err == nil && len(found) == 1 && found[0]
+	return verdictOf(err == nil && len(found) == 1 && found[0])
 }
 
 // searcher runs one search program over a session's view.
@@ -155,17 +155,24 @@ func (s *searcher) run(ctx context.Context) ([]int, error) {
 			return nil, err
 		}
 	}
-	if len(unsure) == 0 {
-		return found, nil
+	// Digests are small; whole messages are read for those only that they leave
+	// open.
+	need := s.program.needs()
+	for _, more := range []Need{0, NeedDigest | NeedBody} {
+		if len(unsure) == 0 {
+			break
+		}
+		also, still, err := s.ask(ctx, unsure, need|more)
+		if err != nil {
+			return nil, err
+		}
+		found, unsure = merge(found, also), still
 	}
-	more, err := s.ask(ctx, unsure)
-	return merge(found, more), err
+	return found, nil
 }
 
 // ask looks into the messages at the given positions.
-func (s *searcher) ask(ctx context.Context, positions []int) ([]int, error) {
-	var found []int
-	need := s.program.needs()
+func (s *searcher) ask(ctx context.Context, positions []int, need Need) (found, unsure []int, err error) {
 	for len(positions) > 0 {
 		batch := positions[:min(fetchBatch, len(positions))]
 		positions = positions[len(batch):]
@@ -177,16 +184,22 @@ func (s *searcher) ask(ctx context.Context, positions []int) ([]int, error) {
 		err := s.sel.box.Fetch(ctx, rows, need, func(i int, msg *Message) error {
 			// Who is gone is not found (RFC 2180 section 4.3).
 			m.Row, m.Seq = rows[i], imap.SeqNum(batch[i]+1)
-			if msg.Err == nil && s.program.decide(&m, msg) == yes {
+			if msg.Err != nil {
+				return nil
+			}
+			switch s.program.decide(&m, msg) {
+			case yes:
 				found = append(found, batch[i])
+			case open:
+				unsure = append(unsure, batch[i])
 			}
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return found, nil
+	return found, unsure, nil
 }
 
 // uids returns the UIDs at some positions.
