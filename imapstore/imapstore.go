@@ -132,7 +132,13 @@ func (mailbox) PermanentFlags() (flags []imap.Flag, newKeywords bool) {
 func (m mailbox) Watch(wake func()) (stop func()) { return m.m.Watch(wake) }
 
 func (m mailbox) ClaimRecent(ctx context.Context) (first, last imap.UID, err error) {
-	return m.m.ClaimRecent(ctx)
+	first, last, err = m.m.ClaimRecent(ctx)
+	if imap.KindOf(err) == imap.Unavailable {
+		// Mail can be read while nothing can be written: a full disk must not
+		// keep a mailbox from being opened. Nobody gets \Recent then.
+		return 1, 0, nil
+	}
+	return first, last, err
 }
 
 func (m mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need imapserver.Need, fn func(i int, m *imapserver.Message) error) error {

@@ -162,11 +162,49 @@ type guardedKV struct {
 // Update implements driver.KV.
 func (k guardedKV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) error) error {
 	if a != 0 {
-		if err := k.guard.change(); err != nil {
-			return err
-		}
+		change := fn
+		fn = func(tx driver.Txn) error { return change(&guardedTxn{tx, k.guard, false}) }
 	}
 	return k.KV.Update(ctx, a, fn)
+}
+
+// A guardedTxn asks before its first write: a transaction may end without any.
+type guardedTxn struct {
+	driver.Txn
+	guard *Guard
+	asked bool
+}
+
+func (t *guardedTxn) ask() error {
+	if t.asked {
+		return nil
+	}
+	t.asked = true
+	return t.guard.change()
+}
+
+// Set implements driver.Txn.
+func (t *guardedTxn) Set(key, value []byte) error {
+	if err := t.ask(); err != nil {
+		return err
+	}
+	return t.Txn.Set(key, value)
+}
+
+// Delete implements driver.Txn.
+func (t *guardedTxn) Delete(key []byte) error {
+	if err := t.ask(); err != nil {
+		return err
+	}
+	return t.Txn.Delete(key)
+}
+
+// DeleteRange implements driver.Txn.
+func (t *guardedTxn) DeleteRange(from, to []byte) error {
+	if err := t.ask(); err != nil {
+		return err
+	}
+	return t.Txn.DeleteRange(from, to)
 }
 
 // Blobs returns blobs with the guard before new ones.

@@ -83,6 +83,8 @@ func TestLevels(t *testing.T) {
 		want("a blob of unknown length", write(blobs, -1, c.message), c.blobs)
 		want("room", g.Room(c.message), c.blobs)
 		want("an update", set(kv, 1), c.update)
+		nothing := func(tx driver.Txn) error { _, _, err := tx.Get([]byte("k")); return err }
+		want("an update that changes nothing", kv.Update(context.Background(), 1, nothing), true)
 		want("the store's own update", set(kv, 0), true)
 		want("a view", kv.View(context.Background(), 1, func(driver.Reader) error { return nil }), true)
 		setFree(fs, 2048)
