@@ -21,11 +21,18 @@ Use it:
   rookery import maildir ~/Maildir --data DIR --user ann
   rookery serve --data DIR
 
-The commands for users and imports work whether the server is running or not.
+Look after it:
+
+  rookery check --data DIR                   is anything damaged?
+  rookery backup DIR2 --data DIR
+  rookery restore DIR2 --data DIR3           or one account, or one mailbox
+
+All of these work whether the server is running or not.
 Instead of --data, the environment variable ROOKERY_DATA may name the folder.
 
-Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 an import is done
-but for messages that could not be read.`
+Exit codes: 0 done, 1 failed, 2 the command line is wrong, 3 an import or a
+restore is done but for messages that could not be read. Those of check are in
+its help.`
 
 // newRoot makes the tree of commands.
 func newRoot(std streams) *cobra.Command {
