@@ -2,8 +2,10 @@ package bloblog
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -17,6 +19,7 @@ type lane struct {
 	salt uint64
 	off  int64 // where the next record goes; a record that failed leaves it
 	high int64 // behind everything ever written
+	bad  bool  // a write has failed for another reason than want of space
 }
 
 // sharedLane is the lane that all short blobs go to.
@@ -73,11 +76,14 @@ func writeSegmentHeader(f vfs.File, g *segment) error {
 func (l *lane) writeAt(p []byte, pos int64) error {
 	l.high = max(l.high, pos+int64(len(p)))
 	_, err := l.file.WriteAt(p, pos)
+	if err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		l.bad = true // that place may never work again; another will
+	}
 	return err
 }
 
 // full reports whether the lane's segment is to be sealed.
-func (s *Store) full(l *lane) bool { return l.off >= s.opts.SegmentBytes }
+func (s *Store) full(l *lane) bool { return l.bad || l.off >= s.opts.SegmentBytes }
 
 // takeLane gives the caller a lane of its own, for a long blob.
 func (s *Store) takeLane(ctx context.Context) (*lane, error) {
@@ -138,11 +144,11 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 	at := placeAt(l.seg.id, l.off)
 	h.ref = at.ref()
 	h.encode(rec, l.salt, at)
-	if err := l.writeAt(rec, l.off); err != nil {
-		return err
+	err := l.writeAt(rec, l.off)
+	if err == nil {
+		l.off += int64(len(rec))
+		s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
 	}
-	l.off += int64(len(rec))
-	s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
 	if s.full(l) {
 		s.shared.lane = nil
 		s.mu.Lock()
@@ -150,7 +156,7 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 		s.mu.Unlock()
 		s.wake()
 	}
-	return nil
+	return err
 }
 
 func (s *Store) laneFailed(l *lane) bool {

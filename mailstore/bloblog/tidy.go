@@ -39,19 +39,22 @@ func (s *Store) tidyLoop(ctx context.Context) {
 func (s *Store) Tidy(ctx context.Context) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
-	if err := s.sealAll(); err != nil {
-		return ioError("blobs seal", err)
-	}
+	// What cannot be sealed, in a bad place perhaps, keeps nothing else from
+	// being tidied up.
+	unsealed := s.sealAll()
 	for {
 		if err := s.check(ctx, "blobs tidy"); err != nil {
 			return err
 		}
 		victims := s.victims()
 		if len(victims) == 0 {
-			return nil
+			return ioError("blobs seal", unsealed)
 		}
-		for _, g := range victims {
+		for i, g := range victims {
 			if err := s.empty(ctx, g); err != nil {
+				for _, g := range victims[i+1:] {
+					s.release(g)
+				}
 				return ioError("blobs tidy", err)
 			}
 		}
@@ -179,18 +182,26 @@ func (s *Store) empty(ctx context.Context, g *segment) error {
 	}
 	s.publishMoves(g, all, moved)
 	if s.mover != nil && s.full(s.mover) {
-		s.mu.Lock()
-		s.toSeal = append(s.toSeal, sealing{s.mover.seg, s.mover.high})
-		s.mu.Unlock()
-		s.mover = nil
+		s.retireMover()
 		return s.sealAll()
 	}
 	return nil
 }
 
+// retireMover has the mover's segment sealed.
+func (s *Store) retireMover() {
+	s.mu.Lock()
+	s.toSeal = append(s.toSeal, sealing{s.mover.seg, s.mover.high})
+	s.mu.Unlock()
+	s.mover = nil
+}
+
 func (s *Store) openMover() (err error) {
 	if s.mover != nil && s.laneFailed(s.mover) {
 		s.mover = nil
+	}
+	if s.mover != nil && s.mover.bad {
+		s.retireMover()
 	}
 	if s.mover == nil {
 		s.mover, err = s.newLane(true)
