@@ -42,7 +42,7 @@ type box struct {
 	sessions map[*session]struct{}
 	watchers map[*watcher]struct{}
 	stopIdle func() // ends pollIdle and waits for its end
-	warned   bool // of a size that is not true
+	warned   bool   // of a size that is not true
 }
 
 // item is a message of the model. What is not said to change does not.

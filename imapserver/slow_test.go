@@ -11,6 +11,7 @@ import (
 
 	"github.com/rookery-mail/rookery/imapserver"
 	"github.com/rookery-mail/rookery/imaptest"
+	"github.com/rookery-mail/rookery/internal/race"
 	"github.com/rookery-mail/rookery/memory"
 )
 
@@ -89,7 +90,7 @@ func TestSlowReader(t *testing.T) {
 func TestSlowReaderIsCutOff(t *testing.T) {
 	m := memory.New()
 	m.Add("ann", "INBOX", bigMessage)
-	srv := newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Write: 30 * time.Millisecond}})
+	srv := newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Write: 30 * time.Millisecond * race.Factor}})
 	stalled(t, srv, "FETCH 1:* BODY[]")
 	until(t, "the slow client is cut off", func() bool { return len(srv.Connections()) == 0 })
 }
@@ -218,7 +219,7 @@ func TestHugeSets(t *testing.T) {
 // its messages than a command may keep the back end.
 func TestCommandLimitIsForTheBackEnd(t *testing.T) {
 	t.Parallel()
-	const limit = 500 * time.Millisecond
+	const limit = 500 * time.Millisecond * race.Factor
 	m := memory.New()
 	for range 10 {
 		m.Add("ann", "INBOX", "Subject: big\r\n\r\n"+strings.Repeat("A line.\r\n", 10_000))
