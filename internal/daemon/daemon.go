@@ -236,20 +236,29 @@ func (d *daemon) wait(ctx context.Context) error {
 			d.running--
 			return fmt.Errorf("a listener has failed, shutting down: %w", err)
 		case err := <-d.broken:
-			return fmt.Errorf("the store has failed and cannot be opened again, shutting down; look at it with `rookery check --data %s`: %w", d.cfg.DataDir, err)
+			return fmt.Errorf("the store has failed, shutting down: %w", err)
 		}
 	}
 }
 
-// keep opens the index again whenever it has failed, in the background.
+// keep opens the index again whenever it has failed, in the background. A
+// relaxed one may have lost what clients know, so they must begin anew.
 func (d *daemon) keep() {
 	ctx, stop := context.WithCancel(context.Background())
 	d.broken = make(chan error, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		if d.cfg.Relaxed > 0 {
+			select {
+			case <-d.storage.kv.Failed():
+				d.broken <- errors.New("the disk has failed while --durability was relaxed; what was acknowledged in the last second is lost, start again")
+			case <-ctx.Done():
+			}
+			return
+		}
 		if err := d.storage.kv.Keep(ctx); err != nil {
-			d.broken <- err
+			d.broken <- fmt.Errorf("it cannot be opened again; look at it with `rookery check --data %s`: %w", d.cfg.DataDir, err)
 		}
 	}()
 	d.cleanup = append(d.cleanup, func() {

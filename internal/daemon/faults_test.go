@@ -350,6 +350,67 @@ func TestRelaxed(t *testing.T) {
 	}
 }
 
+// TestRelaxedCut: after a power cut a relaxed store may lack mail, so clients
+// are told that UIDs mean something else now; once.
+func TestRelaxedCut(t *testing.T) {
+	disk, dir := crashfs.New(), t.TempDir()
+	s := serve(t, disk, dir, time.Hour)
+	validity := func(s *server) string {
+		t.Helper()
+		lines, _ := s.login().talk("EXAMINE INBOX")
+		for _, line := range lines {
+			if strings.Contains(line, "UIDVALIDITY") {
+				return line
+			}
+		}
+		t.Fatalf("no UIDVALIDITY in %q", lines)
+		return ""
+	}
+	before := validity(s)
+	if err := s.d.storage.kv.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	cut := disk.Clones()[0].FS
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	s = serve(t, cut, dir, 0)
+	after := validity(s)
+	if after == before {
+		t.Errorf("%s is the same after the cut", after)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	s = serve(t, cut, dir, 0)
+	if again := validity(s); again != after {
+		t.Errorf("after a restart it is %s, was %s", again, after)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRelaxedFailure: a relaxed server ends when its disk fails.
+func TestRelaxedFailure(t *testing.T) {
+	disk := crashfs.New()
+	s := serve(t, disk, t.TempDir(), 10*time.Millisecond)
+	c := s.login()
+	disk.Fail(crashfs.Broken)
+	_ = c.do("CREATE box")
+	select {
+	case err := <-s.ended:
+		if err == nil || !strings.Contains(err.Error(), "relaxed") {
+			t.Errorf("the server ended with %v", err)
+		}
+		s.ended <- err
+	case <-time.After(patience):
+		t.Fatal("the server goes on")
+	}
+	disk.Fail(nil)
+	_ = s.stop()
+}
+
 // TestBudget: whatever the limit, the parts together leave some files over.
 func TestBudget(t *testing.T) {
 	for _, limit := range []uint64{64, 256, 1024, 4096, 20_000, 1 << 20} {

@@ -22,6 +22,8 @@ type storage struct {
 	blobs *bloblog.Store
 	store *mailstore.Store
 	guard *reserve.Guard
+	// marked says that the folder has relaxedMark, to be removed in the end.
+	marked bool
 	// broken says why there is no index and no store, in a folder that was
 	// opened only to be looked at.
 	broken error
@@ -53,6 +55,10 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", dir.Join(), err), s.closeEngines())
 		}
 	}()
+	unclean, err := s.unclean()
+	if err != nil {
+		return nil, err
+	}
 	blobs, err := bloblog.Open(dir.Join("messages"), bloblog.Options{FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages})
 	if err != nil {
 		return nil, err
@@ -65,7 +71,13 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 		return nil, err
 	}
 	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	if err = s.settle(ctx, t, unclean); err != nil {
+		return nil, errors.Join(err, s.store.Close(ctx))
+	}
+	return s, nil
 }
 
 // settleTime is how long closing may take longer than it must.
@@ -80,7 +92,11 @@ func (s *storage) Close() error {
 		defer cancel()
 		_ = s.kv.Settle(ctx) // for the sake of checks only
 	}
-	return errors.Join(err, s.closeEngines(), s.dir.Close())
+	err = errors.Join(err, s.closeEngines())
+	if err == nil && s.marked {
+		err = s.mark(false)
+	}
+	return errors.Join(err, s.dir.Close())
 }
 
 // closeEngines closes the index first: a relaxed one still needs the messages.
