@@ -43,3 +43,31 @@ func TestMarkRestored(t *testing.T) {
 		t.Errorf("afterwards there is %q in %+v", got, rows)
 	}
 }
+
+// TestAsItIs: what a store that was only looked at has left undone, the next
+// start does.
+func TestAsItIs(t *testing.T) {
+	ctx := context.Background()
+	b := newBench(t, mailstore.Options{})
+	a := b.account(t, "ann")
+	appendMail(t, a, "INBOX", mail("one"))
+	w, err := b.blobs.Create(ctx, 1, -1) // of an append that a crash cut off
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Finish(nil); err != nil {
+		t.Fatal(err)
+	}
+	w.Release()
+	b.opts.AsItIs = true
+	b.open(t) // without a Close before
+	if err := b.store.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := blobCount(t, b, 1); n != 2 {
+		t.Errorf("a store that was only looked at has %d blobs, not 2", n)
+	}
+	b.opts.AsItIs = false
+	b.open(t)
+	eventually(t, "the sweep", func() bool { return blobCount(t, b, 1) == 1 })
+}

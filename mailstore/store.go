@@ -125,7 +125,9 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 		return nil, imap.E("mailstore: open", imap.Other, err)
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if !s.opts.AsItIs {
+	if s.opts.AsItIs {
+		s.unswept.Store(!clean)
+	} else {
 		s.background.Go(func() { s.recover(clean) })
 	}
 	return s, nil

@@ -248,7 +248,7 @@ func TestUnderLoad(t *testing.T) {
 			t.Fatalf("round %d: %v, %v", round, problems, err)
 		}
 		restored := filepath.Join(base, fmt.Sprint("restored", round))
-		must(t, backup.Restore(ctx, dir, m, restored, nil))
+		must(t, backup.Restore(ctx, dir, m, restored, nil, nil))
 		c := open(t, restored)
 		for user := range kept {
 			has := c.uids(t, user)
@@ -391,6 +391,7 @@ func TestWhatFails(t *testing.T) {
 	if _, err := backup.Read(filepath.Join(base, "nowhere")); err == nil || !strings.Contains(err.Error(), "no folder") {
 		t.Errorf("reading no folder: %v", err)
 	}
+	restoreFails(t, f, base)
 	bad := filepath.Join(base, "bad")
 	must(t, os.Mkdir(bad, 0o700))
 	for text, want := range map[string]string{
@@ -404,4 +405,35 @@ func TestWhatFails(t *testing.T) {
 			t.Errorf("manifest %s: %v", text, err)
 		}
 	}
+}
+
+// restoreFails breaks off a restore at its end.
+func restoreFails(t *testing.T, f *folder, base string) {
+	t.Helper()
+	ctx := context.Background()
+	from, to := filepath.Join(base, "good"), filepath.Join(base, "to")
+	_, err := backup.Write(ctx, f.source(), from, backup.Options{})
+	must(t, err)
+	m, err := backup.Read(from)
+	must(t, err)
+	stopped := errors.New("stopped")
+	err = backup.Restore(ctx, from, m, to, nil, func() error {
+		if _, err := datadir.Open(nil, to); err == nil {
+			t.Error("a server can have the folder before it is finished")
+		}
+		return stopped
+	})
+	if !errors.Is(err, stopped) {
+		t.Errorf("a restore that was stopped: %v", err)
+	}
+	if _, err := os.Stat(to); !os.IsNotExist(err) {
+		t.Errorf("it has left %s: %v", to, err)
+	}
+	must(t, backup.Restore(ctx, from, m, to, nil, nil))
+	if err := backup.Restore(ctx, from, m, to, nil, nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a restore over a store: %v", err)
+	}
+	c := open(t, to)
+	c.verify(t)
+	c.close(t)
 }

@@ -9,10 +9,12 @@ import (
 )
 
 // Restore copies a backup into the folder to, which must be empty or not there,
-// and compares every file with its checksum on the way. Where it fails, what
-// has been written is removed. done is told how many bytes are copied; it may
-// be nil.
-func Restore(ctx context.Context, from string, m *Manifest, to string, done func(n int64)) error {
+// and compares every file with its checksum on the way. When all is there but
+// the file that makes a store of the folder, finish is called; until it has
+// returned no server takes the folder, whatever happens. Where Restore fails,
+// what has been written is removed. done is told how many bytes are copied; it
+// and finish may be nil.
+func Restore(ctx context.Context, from string, m *Manifest, to string, done func(n int64), finish func() error) error {
 	if err := apart(from, to); err != nil {
 		return err
 	}
@@ -20,7 +22,14 @@ func Restore(ctx context.Context, from string, m *Manifest, to string, done func
 	if err != nil {
 		return err
 	}
-	if err := restore(ctx, from, m, to, done); err != nil {
+	err = restore(ctx, from, m, to, done)
+	if err == nil && finish != nil {
+		err = finish()
+	}
+	if err == nil {
+		err = writeFormat(to, m.Format)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("%s is not restored: %w", to, err), empty(to, made))
 	}
 	return nil
@@ -45,7 +54,7 @@ func restore(ctx context.Context, from string, m *Manifest, to string, done func
 			return err
 		}
 	}
-	return writeFormat(to, m.Format)
+	return nil
 }
 
 func restoreFile(ctx context.Context, source string, f File, target string, done func(n int64)) error {

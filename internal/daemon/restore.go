@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
@@ -14,6 +15,8 @@ import (
 	"github.com/rookery-mail/rookery/internal/mailimport"
 	"github.com/rookery-mail/rookery/mailindex"
 	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
 // RestoreStore copies a backup into the folder dataDir, which must be empty or
@@ -26,21 +29,43 @@ func RestoreStore(ctx context.Context, from, dataDir string, same bool, progress
 		return nil, err
 	}
 	done, total := int64(0), m.Bytes()
+	finish := func() error { return markRestored(ctx, dataDir) }
+	if same {
+		finish = nil
+	}
 	err = backup.Restore(ctx, from, m, dataDir, func(n int64) {
 		done += n
 		progress(done, total)
-	})
-	if err != nil || same {
-		return m, err
+	}, finish)
+	return m, err
+}
+
+// markRestored marks the store in a folder that is no data folder yet, so that
+// nobody else has it.
+func markRestored(ctx context.Context, path string) (err error) {
+	log := slog.New(slog.DiscardHandler)
+	s := &storage{}
+	defer func() {
+		if e := s.closeEngines(); err == nil {
+			err = e
+		}
+	}()
+	if s.blobs, err = bloblog.Open(filepath.Join(path, "messages"), bloblog.Options{Logger: log, Manual: true}); err != nil {
+		return err
 	}
-	s, err := openStorage(ctx, dataDir, slog.New(slog.DiscardHandler))
+	if s.kv, err = pebblekv.Open(filepath.Join(path, "index"), pebblekv.Options{Logger: log}); err != nil {
+		return err
+	}
+	// What the backup has cut off is finished when a server opens the store.
+	store, err := mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log, AsItIs: true})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := errors.Join(s.store.MarkRestored(ctx), s.Close()); err != nil {
-		return nil, fmt.Errorf("%s is restored, but clients cannot be told (start again with an empty folder): %w", dataDir, err)
+	err = store.MarkRestored(ctx)
+	if e := store.Close(ctx); err == nil {
+		err = e
 	}
-	return m, nil
+	return err
 }
 
 // RestoreRequest says what of a backup is restored into a store, and where to.
