@@ -69,12 +69,12 @@ func TestClockJumps(t *testing.T) {
 // even though the store was closed in order.
 func TestUnknownOutcomeIsSwept(t *testing.T) {
 	b := newBench(t, mailstore.Options{})
-	a := b.account(t, "ann")
+	b.account(t, "ann")
 	b.store.Close(ctx)
 	f := &fault{err: fmt.Errorf("update: %w", driver.ErrUnknown)}
 	b.kv = faultyKV{b.kv, f}
 	b.open(t)
-	a = b.account(t, "ann")
+	a := b.account(t, "ann")
 	f.n.Store(1)
 	if _, err := a.Append(ctx, imap.Inbox, []mailstore.AppendItem{{Upload: upload(t, a, mail("x"))}}); imap.KindOf(err) != imap.Unavailable {
 		t.Errorf("an unknown outcome gave %v", err)

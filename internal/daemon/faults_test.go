@@ -161,6 +161,7 @@ func (c *client) subjects() string {
 // the MTA 4xx; what was acknowledged stays, through the failure, a restart and a
 // power cut; and the server goes on by itself when the disk does.
 func TestDisksThatFail(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(errorfs.Op) error{
 		"full": crashfs.Full, "broken": crashfs.Broken, "too many files": crashfs.TooManyFiles,
 	} {
@@ -254,6 +255,7 @@ func failDisk(t *testing.T, fail func(errorfs.Op) error) {
 // TestReserve: messages are refused before the disk is full, so that deleting
 // goes on; then changes are, and reading goes on.
 func TestReserve(t *testing.T) {
+	t.Parallel()
 	disk := crashfs.New()
 	const gib = 1 << 30
 	disk.Space(10*gib, 20*gib)
@@ -298,6 +300,7 @@ func TestReserve(t *testing.T) {
 // TestStoreIsGone: where the store cannot be opened again the server ends, and
 // says so.
 func TestStoreIsGone(t *testing.T) {
+	t.Parallel()
 	disk, dir := crashfs.New(), t.TempDir()
 	s := serve(t, disk, dir, 0)
 	c := s.login()
@@ -330,6 +333,7 @@ func TestStoreIsGone(t *testing.T) {
 
 // TestRelaxed: a relaxed server that is stopped in order has lost nothing.
 func TestRelaxed(t *testing.T) {
+	t.Parallel()
 	disk, dir := crashfs.New(), t.TempDir()
 	s := serve(t, disk, dir, time.Hour)
 	c := s.login()
@@ -353,6 +357,7 @@ func TestRelaxed(t *testing.T) {
 // TestRelaxedCut: after a power cut a relaxed store may lack mail, so clients
 // are told that UIDs mean something else now; once.
 func TestRelaxedCut(t *testing.T) {
+	t.Parallel()
 	disk, dir := crashfs.New(), t.TempDir()
 	s := serve(t, disk, dir, time.Hour)
 	validity := func(s *server) string {
@@ -393,6 +398,7 @@ func TestRelaxedCut(t *testing.T) {
 
 // TestRelaxedFailure: a relaxed server ends when its disk fails.
 func TestRelaxedFailure(t *testing.T) {
+	t.Parallel()
 	disk := crashfs.New()
 	s := serve(t, disk, t.TempDir(), 10*time.Millisecond)
 	c := s.login()
