@@ -207,7 +207,7 @@ func (r *restoring) mailbox(ctx context.Context, a *mailstore.Account, name, int
 	if err != nil {
 		return err
 	}
-	c := &mailboxCopy{restoring: r, m: m, snap: snap, into: into, target: r.to.Import(r.req.As)}
+	c := &mailboxCopy{restoring: r, m: m, snap: snap, from: name, into: into, target: r.to.Import(r.req.As)}
 	for _, row := range snap.Rows() {
 		large := int64(row.Size) > mailimport.MaxBatchBytes
 		if large || len(c.rows) == mailimport.MaxBatch || c.bytes+int64(row.Size) > mailimport.MaxBatchBytes {
@@ -233,6 +233,7 @@ type mailboxCopy struct {
 	*restoring
 	m      *mailstore.Mailbox
 	snap   *mailindex.Snapshot
+	from   string // names
 	into   string
 	target mailimport.Target
 	rows   []mailindex.Row // the batch
@@ -253,7 +254,7 @@ func (c *mailboxCopy) flush(ctx context.Context) error {
 			_, err = io.ReadFull(io.NewSectionReader(msg.Raw, 0, msg.RawSize), data)
 		}
 		if err != nil {
-			return c.unreadable(ctx, err)
+			return c.unreadable(ctx, c.rows[i].UID, err)
 		}
 		items = append(items, c.item(c.rows[i], msg.RawSize, func() (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(data)), nil
@@ -275,7 +276,7 @@ func (c *mailboxCopy) sendLarge(ctx context.Context, row mailindex.Row) error {
 			_, err = io.Copy(io.Discard, io.NewSectionReader(msg.Raw, 0, msg.RawSize))
 		}
 		if err != nil {
-			return c.unreadable(ctx, err)
+			return c.unreadable(ctx, row.UID, err)
 		}
 		return c.send(ctx, []mailimport.Item{c.item(row, msg.RawSize, func() (io.ReadCloser, error) {
 			return io.NopCloser(io.NewSectionReader(msg.Raw, 0, msg.RawSize)), nil
@@ -284,12 +285,12 @@ func (c *mailboxCopy) sendLarge(ctx context.Context, row mailindex.Row) error {
 }
 
 // unreadable notes a message that the backup has damaged. The restore goes on.
-func (c *mailboxCopy) unreadable(ctx context.Context, err error) error {
+func (c *mailboxCopy) unreadable(ctx context.Context, uid imap.UID, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	c.res.Unread++
-	c.report.Note(fmt.Sprintf("left out, since the backup is damaged there: %v", err))
+	c.report.Note(fmt.Sprintf("%s UID %d is left out, since the backup is damaged there: %v", c.from, uid, err))
 	return nil
 }
 
