@@ -1,6 +1,7 @@
 package mailstore_test
 
 import (
+	"context"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -65,21 +66,34 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// unknowingKV does not say what came of an update, while it is on.
+type unknowingKV struct {
+	driver.KV
+	on atomic.Bool
+}
+
+func (k *unknowingKV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) error) error {
+	if k.on.Load() {
+		return fmt.Errorf("update: %w", driver.ErrUnknown)
+	}
+	return k.KV.Update(ctx, a, fn)
+}
+
 // What an append with an unknown outcome has left is swept at the next start,
 // even though the store was closed in order.
 func TestUnknownOutcomeIsSwept(t *testing.T) {
 	b := newBench(t, mailstore.Options{})
 	b.account(t, "ann")
 	b.store.Close(ctx)
-	f := &fault{err: fmt.Errorf("update: %w", driver.ErrUnknown)}
-	b.kv = faultyKV{b.kv, f}
+	kv := &unknowingKV{KV: b.kv}
+	b.kv = kv
 	b.open(t)
 	a := b.account(t, "ann")
-	f.n.Store(1)
+	kv.on.Store(true)
 	if _, err := a.Append(ctx, imap.Inbox, []mailstore.AppendItem{{Upload: upload(t, a, mail("x"))}}); imap.KindOf(err) != imap.Unavailable {
 		t.Errorf("an unknown outcome gave %v", err)
 	}
-	f.n.Store(0)
+	kv.on.Store(false)
 	list, err := b.store.Accounts(ctx)
 	if err != nil || blobCount(t, b, list[0].Number) != 1 {
 		t.Fatalf("the blob is not there: %v", err)
