@@ -84,7 +84,7 @@ func TestHold(t *testing.T) {
 	must(t, c.Verify(ctx, false, func(d bloblog.Damage) { t.Errorf("damage %+v", d) }))
 }
 
-// TestVerify flips bytes of headers and indexes.
+// TestVerify flips a byte of each part of a segment.
 func TestVerify(t *testing.T) {
 	ctx := context.Background()
 	data := bytes.Repeat([]byte("x"), 1000)
@@ -94,6 +94,8 @@ func TestVerify(t *testing.T) {
 	}{
 		"segment header": {10, func(d bloblog.Damage, _ driver.Ref) bool { return d.Ref == 0 }},
 		"record header":  {32 + 10, func(d bloblog.Damage, ref driver.Ref) bool { return d.Ref == uint64(ref) && d.Account == 1 && d.Live }},
+		"content":        {32 + 56 + 10, func(d bloblog.Damage, ref driver.Ref) bool { return d.Ref == uint64(ref) && d.Account == 1 && d.Live }},
+		"checksums":      {32 + 56 + 1000 + 2, func(d bloblog.Damage, ref driver.Ref) bool { return d.Ref == uint64(ref) }},
 		"index":          {-40, func(d bloblog.Damage, _ driver.Ref) bool { return d.Ref == 0 }},
 		"trailer":        {-2, func(d bloblog.Damage, _ driver.Ref) bool { return d.Ref == 0 }},
 	} {
@@ -107,7 +109,7 @@ func TestVerify(t *testing.T) {
 			s = open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
 			defer s.Close()
 			var found []bloblog.Damage
-			must(t, s.Verify(ctx, false, func(d bloblog.Damage) { found = append(found, d) }))
+			must(t, s.Verify(ctx, true, func(d bloblog.Damage) { found = append(found, d) }))
 			if len(found) != 1 || !c.want(found[0], ref) || found[0].File != "00000001.seg" || found[0].Err == nil {
 				t.Errorf("found %+v", found)
 			}
