@@ -278,11 +278,7 @@ func joinPages(a, b *page) *page {
 	q.marks.copyRange(a.n, b.marks, 0, b.n)
 	q.n = a.n + b.n
 	q.sum = a.sum
-	q.sum.maxModSeq = max(a.sum.maxModSeq, b.sum.maxModSeq)
-	q.sum.unseen += b.sum.unseen
-	q.sum.deleted += b.sum.deleted
-	q.sum.size += b.sum.size
-	q.sum.delSize += b.sum.delSize
+	q.sum.join(&b.sum)
 	q.claim()
 	return q
 }

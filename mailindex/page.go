@@ -75,6 +75,15 @@ func (s *sums) add(bits FlagBits, size uint32, sign int) {
 	}
 }
 
+// join adds the counters of other rows.
+func (s *sums) join(other *sums) {
+	s.maxModSeq = max(s.maxModSeq, other.maxModSeq)
+	s.unseen += other.unseen
+	s.deleted += other.deleted
+	s.size += other.size
+	s.delSize += other.delSize
+}
+
 // rowCols are the columns that never change in the life of a row.
 type rowCols struct {
 	used  atomic.Int32 // rows that have been given to some page

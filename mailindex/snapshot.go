@@ -257,6 +257,21 @@ func (s *Snapshot) ChangedPages(since imap.ModSeq) iter.Seq[*Page] {
 	}
 }
 
+// DeletedPages iterates over the pages that hold a row with \Deleted.
+func (s *Snapshot) DeletedPages() iter.Seq[*Page] {
+	return func(yield func(*Page) bool) {
+		for k, p := range s.pages {
+			if p.sum.deleted == 0 {
+				continue
+			}
+			page := s.page(k)
+			if !yield(&page) {
+				return
+			}
+		}
+	}
+}
+
 // Rows iterates over the rows with their positions. [Snapshot.Pages] is
 // faster where there are many.
 func (s *Snapshot) Rows() iter.Seq2[int, Row] {

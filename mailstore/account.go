@@ -47,7 +47,11 @@ type account struct {
 	boxes   map[boxNum]*box
 	buried  map[boxNum]struct{} // those with graves
 	reaping bool
-	named   map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
+
+	unfolded map[boxNum]struct{} // those with many loose rows
+	folding  bool
+
+	named map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
 }
 
 // box is a mailbox in memory, shared by all who have it open.
@@ -72,6 +76,16 @@ type boxState struct {
 	snap *mailindex.Snapshot // nil where the rows are not in memory
 }
 
+// shows reports whether nobody can see a difference between two states.
+func (st *boxState) shows(other *boxState) bool {
+	if st == nil || other == nil || st.snap != other.snap || st.kw != other.kw {
+		return false
+	}
+	c := st.c
+	c.loose = other.c.loose
+	return c == other.c
+}
+
 // load returns the account in memory, reading it where it is not there yet.
 func (s *Store) load(ctx context.Context, num driver.Account, user string) (*account, error) {
 	s.mu.Lock()
@@ -81,7 +95,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 	}
 	a := s.accounts[num]
 	if a == nil {
-		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), buried: make(map[boxNum]struct{}), sweeping: make(chan struct{}, 1)}
+		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), buried: make(map[boxNum]struct{}), unfolded: make(map[boxNum]struct{}), sweeping: make(chan struct{}, 1)}
 		a.idle = sync.NewCond(&a.queueMu)
 		s.accounts[num] = a
 	}
@@ -281,11 +295,21 @@ func (a *account) publish(states changed) {
 		}
 		a.store.indexed.Add(indexed - b.indexed)
 		b.indexed = indexed
+		if st != nil && st.c.loose >= a.store.foldLimit(&st.c) {
+			a.unfolded[num] = struct{}{}
+		}
+		if st.shows(old) {
+			continue
+		}
 		for w := range b.watchers {
 			wake = append(wake, w.wake)
 		}
 	}
+	unfolded := len(a.unfolded) > 0
 	a.mu.Unlock()
+	if unfolded {
+		a.fold()
+	}
 	for _, fn := range wake {
 		fn()
 	}
@@ -329,36 +353,53 @@ func readRows(r driver.Reader, num boxNum, validity imap.UIDValidity, st *boxSta
 	if err != nil {
 		return nil, err
 	}
-	e := mailindex.New(st.c.meta(validity), st.kw.names).Edit()
-	flagIDs := make(map[string]mailindex.FlagsID)
-	from, to := rowRange(num, 1, st.c.uidNext-1)
-	err = scanRange(r, from, to, func(key, value []byte) error {
-		uid := uidOfRowKey(key)
-		if gone.Contains(uid) {
-			return nil
+	flags := flagReader{kw: st.kw, e: mailindex.New(st.c.meta(validity), st.kw.names).Edit(), ids: make(map[string]mailindex.FlagsID)}
+	reader := rowReader{r: r, box: num, keep: true, intern: flags.intern}
+	dead := gone.Ranges()
+	err = reader.units(1, st.c.uidNext-1, func(u *unit) error {
+		for len(dead) > 0 && u.rows.Len() > 0 && dead[0].Stop < u.rows.UIDs[0] {
+			dead = dead[1:]
 		}
-		row, flags, err := decodeRow(uid, value)
-		if err != nil {
-			return err
+		if len(dead) > 0 && dead[0].Start <= u.end {
+			u.rows.Remove(positions(u.rows.UIDs, dead))
 		}
-		id, ok := flagIDs[string(flags)]
-		if !ok {
-			list, err := st.kw.decodeFlags(flags)
-			if err != nil {
-				return err
-			}
-			id = e.Intern(list)
-			flagIDs[string(flags)] = id
+		if flags.err != nil && slices.Contains(u.rows.Flags, unknownFlags) {
+			return flags.err
 		}
-		row.Flags = id
-		e.Append(row)
+		flags.e.AppendColumns(&u.rows)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	*e.Meta() = st.c.meta(validity)
-	return e.Commit(), nil
+	*flags.e.Meta() = st.c.meta(validity)
+	return flags.e.Commit(), nil
+}
+
+// flagReader numbers the flags of rows for an index. Rows in graves may have
+// keywords that the mailbox does not know, so an error counts only where a row
+// that is shown has unknownFlags.
+type flagReader struct {
+	kw  *keywords
+	e   *mailindex.Editor
+	ids map[string]mailindex.FlagsID // by the flags as they stand in rows
+	err error
+}
+
+const unknownFlags = ^mailindex.FlagsID(0)
+
+func (f *flagReader) intern(code []byte) (mailindex.FlagsID, error) {
+	id, ok := f.ids[string(code)]
+	if !ok {
+		list, err := f.kw.decodeFlags(code)
+		if err != nil {
+			f.err = err
+			return unknownFlags, nil
+		}
+		id = f.e.Intern(list)
+		f.ids[string(code)] = id
+	}
+	return id, nil
 }
 
 // buried returns the UIDs whose rows are on disk but not in the mailbox.

@@ -123,7 +123,7 @@ func (p *appending) run(t *opTx) error {
 		return err
 	}
 	p.res = AppendResult{UIDValidity: e.node.uidValidity, UIDs: make([]imap.UID, len(p.items))}
-	added := false
+	var rows mailindex.Columns
 	for i := range p.items {
 		it := &p.items[i]
 		skip, err := p.skipped(t, i)
@@ -141,18 +141,23 @@ func (p *appending) run(t *opTx) error {
 				return err
 			}
 		}
-		if p.res.UIDs[i], err = e.appendMessage(msg, it); err != nil {
+		row, err := e.appendMessage(msg, it)
+		if err != nil {
 			return err
 		}
+		rows.Push(&row)
+		p.res.UIDs[i] = row.UID
 		if it.ImportKey != "" {
 			t.setSeen(hashKey(keyImport, it.ImportKey), nil)
 		}
-		added = true
 	}
 	if p.ready {
 		t.delete(numKey(keyPending, p.first))
 	}
-	if added {
+	if rows.Len() > 0 {
+		if err := e.putRows(&rows); err != nil {
+			return err
+		}
 		e.touch()
 		e.done()
 	}
@@ -184,21 +189,18 @@ func (t *opTx) putMessage(msg uint64, u *Upload) (err error) {
 	return nil
 }
 
-// appendMessage adds a row for a message.
-func (e *boxEdit) appendMessage(msg uint64, it *AppendItem) (imap.UID, error) {
+// appendMessage shows a row for a message, which putRows is yet to write.
+func (e *boxEdit) appendMessage(msg uint64, it *AppendItem) (row mailindex.Row, err error) {
 	uid, err := e.nextUID()
 	if err != nil {
-		return 0, err
+		return row, err
 	}
-	row := mailindex.Row{
+	row = mailindex.Row{
 		UID: uid, Msg: msg, Flags: e.ed.Intern(it.Flags), ModSeq: e.modseq, Date: it.Date,
 		Size: uint32(min(it.Upload.rec.size, 1<<32-1)), SaveDate: unixNow(e.t.a.store.now()),
 	}
-	if err := e.putRow(&row); err != nil {
-		return 0, err
-	}
 	e.show(&row)
-	return uid, nil
+	return row, nil
 }
 
 // large writes the records of the messages in several transactions and shows

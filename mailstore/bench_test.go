@@ -144,15 +144,6 @@ func BenchmarkMailbox(b *testing.B) {
 		_, err := m.Copy(ctx, all, dest())
 		return err
 	})
-	run("load", func() error {
-		other := open(b, a, fmt.Sprint("box", boxes))
-		snapshot(b, other)
-		err := other.Close()
-		if boxes > 1 {
-			boxes--
-		}
-		return err
-	})
 	src := "box1"
 	run("move", func() error {
 		from := open(b, a, src)

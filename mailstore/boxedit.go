@@ -20,6 +20,7 @@ type boxEdit struct {
 	modseq imap.ModSeq         // of whatever this op changes here
 	codes  map[mailindex.FlagsID][]byte
 	oldKW  *keywords
+	loose  uint64 // loose records written
 
 	lastSet *mailindex.FlagSet // what intern was last asked for
 	lastID  mailindex.FlagsID
@@ -81,18 +82,55 @@ func (e *boxEdit) code(id mailindex.FlagsID) ([]byte, error) {
 	return code, nil
 }
 
-// putRow writes a row to disk.
+// putRow writes a loose row to disk.
 func (e *boxEdit) putRow(r *mailindex.Row) error {
 	code, err := e.code(r.Flags)
 	if err != nil {
 		return err
 	}
-	// One allocation for key and value.
-	buf := rowKey(make([]byte, 0, 48+len(code)), e.num, r.UID)
-	n := len(buf)
-	buf = appendRow(buf, r, code)
-	e.t.set(buf[:n:n], buf[n:])
+	e.t.putLoose(e.num, r, code)
+	e.loose++
 	return nil
+}
+
+// putRows writes rows to disk that are new there, in a row of UIDs that no page
+// has: as pages where they are enough to fill them somewhat.
+func (e *boxEdit) putRows(rows *mailindex.Columns) error {
+	n := rows.Len()
+	if n < e.t.a.store.bulkRows() {
+		for i := range n {
+			row := rows.Row(i)
+			if err := e.putRow(&row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i, id := range rows.Flags {
+		if i > 0 && id == rows.Flags[i-1] {
+			continue
+		}
+		if _, err := e.code(id); err != nil {
+			return err
+		}
+	}
+	e.t.putPages(e.num, rows, e.known)
+	return nil
+}
+
+// known returns flags as they stand in a row, which code has been asked for.
+func (e *boxEdit) known(id mailindex.FlagsID) []byte { return e.codes[id] }
+
+// countLoose notes how many loose records have been written, where nothing
+// else about the mailbox has changed.
+func (t *opTx) countLoose(num boxNum, n uint64) {
+	st := t.state(num)
+	if st == nil || n == 0 {
+		return
+	}
+	c := st.c
+	c.loose += n
+	t.setCounters(num, &boxState{c: c, kw: st.kw, snap: st.snap})
 }
 
 // nextUID gives out a UID.
@@ -181,6 +219,7 @@ func (e *boxEdit) done() {
 	if e.kw != e.oldKW {
 		e.t.set(boxKey(keyKeywords, e.num), e.kw.encode())
 	}
+	e.c.loose += e.loose
 	st := &boxState{c: e.c, kw: e.kw}
 	if e.base != nil {
 		*e.ed.Meta() = e.c.meta(e.node.uidValidity)

@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,7 +186,7 @@ func (c *checker) counters(n *node, want *counters, snap *mailindex.Snapshot) {
 	got := counters{
 		uidNext: want.uidNext, highest: want.highest, firstRecent: want.firstRecent, recent: uint64(snap.Recent()),
 		floor: want.floor, historyRanges: want.historyRanges, messages: uint64(snap.Len()), unseen: uint64(snap.Unseen()),
-		deleted: uint64(snap.Deleted()), size: snap.Size(), delSize: snap.DeletedSize(),
+		deleted: uint64(snap.Deleted()), size: snap.Size(), delSize: snap.DeletedSize(), loose: want.loose,
 	}
 	if got != *want {
 		c.found(n, 0, "counters are %+v, the rows make %+v", *want, got)
@@ -210,32 +211,77 @@ func (c *checker) rows(r driver.Reader) error {
 	if err != nil {
 		return err
 	}
-	next := make(map[boxNum]imap.UID)
-	err = scanPrefix(r, []byte{keyCounters}, func(key, value []byte) error {
-		st, err := decodeCounters(value)
-		next[boxOfKey(key)] = st.uidNext
-		return err
-	})
+	nums, err := rowBoxes(r)
 	if err != nil {
 		return err
 	}
-	return scanPrefix(r, []byte{keyRow}, func(key, value []byte) error {
-		num, uid := boxOfKey(key), uidOfRowKey(key)
-		row, _, err := decodeRow(uid, value)
-		if err != nil {
-			c.found(c.tree.byNum[num], uid, "%v", err)
-			return nil
+	for _, num := range nums {
+		if err := c.rowsOf(r, num, graves[num]); err != nil {
+			return err
 		}
-		c.holders[row.Msg]++
-		buried := graves[num]
-		switch {
-		case c.tree.byNum[num] == nil && !buried.Contains(uid):
-			c.found(nil, uid, "is a row of mailbox %d, which does not exist", num)
-		case c.tree.byNum[num] != nil && uid >= next[num] && !buried.Contains(uid):
-			c.found(c.tree.byNum[num], uid, "has a UID beyond UIDNEXT %d", next[num])
+	}
+	return nil
+}
+
+// rowBoxes returns the mailboxes that have rows on disk.
+func rowBoxes(r driver.Reader) (nums []boxNum, err error) {
+	for _, kind := range []byte{keyPage, keyLoose} {
+		for from := []byte{kind}; from != nil; {
+			next := []byte(nil)
+			err := scanRange(r, from, prefixEnd([]byte{kind}), func(key, _ []byte) error {
+				nums = append(nums, boxOfKey(key))
+				next = prefixEnd(boxKey(kind, boxOfKey(key)))
+				return errEnough
+			})
+			if err != nil && !errors.Is(err, errEnough) {
+				return nil, err
+			}
+			from = next
+		}
+	}
+	slices.Sort(nums)
+	return slices.Compact(nums), nil
+}
+
+// rowsOf checks the rows of one mailbox.
+func (c *checker) rowsOf(r driver.Reader, num boxNum, buried imap.UIDSet) error {
+	n := c.tree.byNum[num]
+	var counts counters
+	if data, ok, err := r.Get(boxKey(keyCounters, num)); err != nil {
+		return err
+	} else if ok {
+		if counts, err = decodeCounters(data); err != nil {
+			return err
+		}
+	}
+	loose, before := uint64(0), imap.UID(0)
+	var codes codes
+	reader := rowReader{r: r, box: num, intern: codes.number}
+	err := reader.units(1, 1<<32-1, func(u *unit) error {
+		for _, uid := range u.loose {
+			if !buried.Contains(uid) {
+				loose++
+			}
+		}
+		for i, uid := range u.rows.UIDs {
+			c.holders[u.rows.Msgs[i]]++
+			switch {
+			case n == nil && !buried.Contains(uid):
+				c.found(nil, uid, "is a row of mailbox %d, which does not exist", num)
+			case n != nil && uid >= counts.uidNext && !buried.Contains(uid):
+				c.found(n, uid, "has a UID beyond UIDNEXT %d", counts.uidNext)
+			}
+			before = uid
 		}
 		return nil
 	})
+	if err != nil {
+		return c.damaged(n, fmt.Sprintf("what follows UID %d in mailbox %d", before, num), err)
+	}
+	if n != nil && loose > counts.loose {
+		c.found(n, 0, "has %d loose rows and counts %d", loose, counts.loose)
+	}
+	return nil
 }
 
 // records checks messages against the rows that hold them.

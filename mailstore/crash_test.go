@@ -138,6 +138,10 @@ func crashSteps() []step {
 			_, err := a.Create(ctx, "work/old", nil)
 			return err
 		}},
+		appendStep(imap.Inbox, "loose one"),
+		appendStep(imap.Inbox, "loose two"),
+		storeStep(mailstore.FlagsAdd, imap.UIDSetOf(2), imap.FlagFlagged),
+		storeStep(mailstore.FlagsAdd, imap.UIDSetOf(4), imap.FlagFlagged),
 		storeStep(mailstore.FlagsAdd, all, imap.FlagSeen, "label"),
 		mailboxStep("copy", imap.Inbox, func(m *mailstore.Mailbox) error {
 			_, err := m.Copy(ctx, all, "work/old")
@@ -166,6 +170,7 @@ func TestCutAtEveryOperation(t *testing.T) {
 	for name, opts := range map[string]mailstore.Options{
 		"one transaction each": {},
 		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
+		"small pages":          {TxnRows: 4, PageRows: 2, FoldRows: 2},
 	} {
 		opts.Now = func() time.Time { return now }
 		t.Run(name, func(t *testing.T) {

@@ -42,10 +42,7 @@ func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 // deletedRows returns the positions of rows with \Deleted, of uids or of all.
 func deletedRows(s *mailindex.Snapshot, uids *imap.UIDSet) []int {
 	var positions []int
-	if s.Deleted() == 0 {
-		return nil
-	}
-	for p := range s.Pages() {
+	for p := range s.DeletedPages() {
 		for i, id := range p.Flags {
 			if s.Flags(id).Bits()&mailindex.BitDeleted != 0 && (uids == nil || uids.Contains(p.UIDs[i])) {
 				positions = append(positions, p.First+i)

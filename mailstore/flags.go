@@ -68,7 +68,25 @@ func (s *flagStore) run(t *opTx) error {
 	if changed.Len() > uint64(t.a.store.opts.TxnRows) {
 		return errLarge
 	}
+	if err := s.write(e, changed); err != nil {
+		return err
+	}
 	e.touch()
+	e.done()
+	return nil
+}
+
+// write writes the rows that apply has changed: few or scattered ones from
+// memory, as loose rows; many by going through their pages.
+func (s *flagStore) write(e *boxEdit, changed imap.UIDSet) error {
+	ranges := changed.Ranges()
+	first, _ := e.base.Find(ranges[0].Start)
+	last, _ := e.base.Find(ranges[len(ranges)-1].Stop)
+	if n := int(changed.Len()); n >= e.t.a.store.bulkRows() && worthPage(n, last-first+1) {
+		f := reflag{e: e, op: s.req.Op, flags: s.req.Flags, modseq: e.modseq}
+		_, err := f.write(changed, n)
+		return err
+	}
 	for uid := range changed.All() {
 		i, _ := e.base.Find(uid)
 		row := e.base.Row(i)
@@ -77,7 +95,6 @@ func (s *flagStore) run(t *opTx) error {
 			return err
 		}
 	}
-	e.done()
 	return nil
 }
 
@@ -228,9 +245,9 @@ func (a *account) resume() error {
 	return nil
 }
 
-// writeRows writes up to left rows of a large STORE and returns where to go
+// writeRows writes up to limit rows of a large STORE and returns where to go
 // on, 0 where all is done.
-func (s *storing) writeRows(t *opTx, left int) (next imap.UID, err error) {
+func (s *storing) writeRows(t *opTx, limit int) (next imap.UID, err error) {
 	st := t.state(s.box)
 	if st == nil {
 		t.delete(s.key())
@@ -238,43 +255,96 @@ func (s *storing) writeRows(t *opTx, left int) (next imap.UID, err error) {
 	}
 	e := &boxEdit{t: t, num: s.box, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 	e.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
-	ids := make(map[string]mailindex.FlagsID) // by the flags that rows had
-	for _, r := range s.uids.Ranges() {
-		if r.Stop < s.cursor {
+	f := reflag{e: e, op: s.op, flags: s.flags, modseq: s.modseq}
+	left := s.uids
+	if s.cursor > 1 {
+		left = left.Subtract(imap.UIDSetOfRange(1, s.cursor-1))
+	}
+	if next, err = f.write(left, limit); err != nil {
+		return 0, err
+	}
+	t.countLoose(s.box, e.loose)
+	if next == 0 {
+		t.delete(s.key())
+	}
+	return next, nil
+}
+
+// reflag changes the flags of rows on disk.
+type reflag struct {
+	e      *boxEdit // for its keywords
+	op     FlagOp
+	flags  []imap.Flag
+	modseq imap.ModSeq // rows that have it already are left alone
+
+	codes codes
+	after map[mailindex.FlagsID]mailindex.FlagsID // what flags become, as numbers in codes
+}
+
+// write changes up to limit rows of uids and returns where to go on, 0 where
+// all is done.
+func (f *reflag) write(uids imap.UIDSet, limit int) (next imap.UID, err error) {
+	reader := rowReader{r: f.e.t.b.tx, box: f.e.num, intern: f.codes.number}
+	err = reader.visit(uids, func(u *unit, rows []int) error {
+		if len(rows) > limit {
+			next, rows = u.rows.UIDs[rows[limit]], rows[:limit]
+		}
+		limit -= len(rows)
+		if err := f.unit(u, rows); err != nil {
+			return err
+		}
+		if next != 0 {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return next, err
+}
+
+func (f *reflag) unit(u *unit, rows []int) error {
+	whole, changed := u.page != 0 && worthPage(len(rows), u.rows.Len()), false
+	for _, i := range rows {
+		if u.rows.ModSeqs[i] >= f.modseq {
 			continue
 		}
-		from, to := rowRange(s.box, max(r.Start, s.cursor), r.Stop)
-		err := scanRange(t.b.tx, from, to, func(key, value []byte) error {
-			row, flags, err := decodeRow(uidOfRowKey(key), value)
-			if err != nil || row.ModSeq >= s.modseq {
-				return err
-			}
-			if left == 0 {
-				next = row.UID
-				return errEnough
-			}
-			left--
-			id, ok := ids[string(flags)]
-			if !ok {
-				old, err := e.kw.decodeFlags(flags)
-				if err != nil {
-					return err
-				}
-				id = e.ed.Intern(applyFlags(s.op, old, s.flags))
-				ids[string(flags)] = id
-			}
-			row.Flags, row.ModSeq = id, s.modseq
-			return e.putRow(&row)
-		})
-		if errors.Is(err, errEnough) {
-			return next, nil
-		}
+		id, err := f.changed(u.rows.Flags[i])
 		if err != nil {
-			return 0, err
+			return err
+		}
+		u.rows.Flags[i], u.rows.ModSeqs[i], changed = id, f.modseq, true
+		if !whole {
+			row := u.rows.Row(i)
+			f.e.t.putLoose(f.e.num, &row, f.codes.code(id))
+			f.e.loose++
 		}
 	}
-	t.delete(s.key())
-	return 0, nil
+	if whole && changed {
+		f.e.t.repage(f.e.num, u, f.codes.code)
+	}
+	return nil
+}
+
+// changed returns what flags become.
+func (f *reflag) changed(id mailindex.FlagsID) (mailindex.FlagsID, error) {
+	if after, ok := f.after[id]; ok {
+		return after, nil
+	}
+	old, err := f.e.kw.decodeFlags(f.codes.code(id))
+	if err != nil {
+		return 0, err
+	}
+	code, err := f.e.code(f.e.ed.Intern(applyFlags(f.op, old, f.flags)))
+	if err != nil {
+		return 0, err
+	}
+	if f.after == nil {
+		f.after = make(map[mailindex.FlagsID]mailindex.FlagsID)
+	}
+	f.after[id] = f.codes.intern(code)
+	return f.after[id], nil
 }
 
 // errEnough ends a scan.

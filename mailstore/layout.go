@@ -31,7 +31,9 @@ import (
 //	c box          counters of a mailbox
 //	k box          keywords of a mailbox by number
 //	s name         subscription
-//	r box uid      row
+//	r box uid      page of rows; uid is that of its last row (pages.go)
+//	q box uid      loose row: in no page, or in place of what its page says;
+//	               empty where the page's row is gone
 //	h box modseq   UIDs expunged at modseq
 //	g box modseq   grave: UIDs whose rows are no longer in the mailbox but
 //	               still hold their messages
@@ -56,7 +58,8 @@ const (
 	keyCounters = 'c'
 	keyKeywords = 'k'
 	keySub      = 's'
-	keyRow      = 'r'
+	keyPage     = 'r'
+	keyLoose    = 'q'
 	keyHistory  = 'h'
 	keyGrave    = 'g'
 	keyStoring  = 'f'
@@ -69,8 +72,12 @@ const (
 	keyImport   = 'y'
 )
 
-// formatVersion is the version of this layout.
-const formatVersion = 1
+// formatVersion is the version of this layout; oldestFormat is the oldest one
+// that can still be read. Format 1 was never released.
+const (
+	formatVersion = 2
+	oldestFormat  = 2
+)
 
 // boxNum numbers the mailboxes of an account; numbers are never reused.
 type boxNum uint32
@@ -79,14 +86,9 @@ func boxKey(kind byte, box boxNum) []byte {
 	return binary.BigEndian.AppendUint32([]byte{kind}, uint32(box))
 }
 
-func rowKey(dst []byte, box boxNum, uid imap.UID) []byte {
-	dst = binary.BigEndian.AppendUint32(append(dst, keyRow), uint32(box))
+func rowKey(dst []byte, kind byte, box boxNum, uid imap.UID) []byte {
+	dst = binary.BigEndian.AppendUint32(append(dst, kind), uint32(box))
 	return binary.BigEndian.AppendUint32(dst, uint32(uid))
-}
-
-// rowRange returns the keys from uid first to uid last, both included.
-func rowRange(box boxNum, first, last imap.UID) (from, to []byte) {
-	return rowKey(nil, box, first), append(rowKey(nil, box, last), 0)
 }
 
 func modseqKey(kind byte, box boxNum, m imap.ModSeq) []byte {
@@ -245,18 +247,19 @@ type counters struct {
 	unseen        uint64
 	deleted       uint64
 	size, delSize int64
+	loose         uint64 // loose records, or more: those that were written since rows were last folded
 }
 
 func (c *counters) encode() []byte {
 	return appendUints(nil, uint64(c.uidNext), uint64(c.highest), uint64(c.firstRecent), c.recent,
-		uint64(c.floor), c.historyRanges, c.messages, c.unseen, c.deleted, uint64(c.size), uint64(c.delSize))
+		uint64(c.floor), c.historyRanges, c.messages, c.unseen, c.deleted, uint64(c.size), uint64(c.delSize), c.loose)
 }
 
 func decodeCounters(data []byte) (counters, error) {
 	d := decoder{data: data}
 	c := counters{
 		imap.UID(d.uint()), imap.ModSeq(d.uint()), imap.UID(d.uint()), d.uint(),
-		imap.ModSeq(d.uint()), d.uint(), d.uint(), d.uint(), d.uint(), int64(d.uint()), int64(d.uint()),
+		imap.ModSeq(d.uint()), d.uint(), d.uint(), d.uint(), d.uint(), int64(d.uint()), int64(d.uint()), d.uint(),
 	}
 	return c, d.err("mailbox counters")
 }

@@ -331,7 +331,11 @@ func (m *machine) verify() {
 
 func TestStoreAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		opts := mailstore.Options{TxnRows: rapid.SampledFrom([]int{0, 2}).Draw(t, "rows in a transaction")}
+		opts := mailstore.Options{
+			TxnRows:  rapid.SampledFrom([]int{0, 2}).Draw(t, "rows in a transaction"),
+			PageRows: rapid.SampledFrom([]int{0, 3}).Draw(t, "rows in a page"),
+			FoldRows: 3,
+		}
 		m := &machine{t: t, boxes: map[string]*modelBox{}, open: map[string]*mailstore.Mailbox{}, view: map[string]*mailindex.Snapshot{}}
 		m.b = &bench{kv: newKV(), blobs: newBlobs(), opts: quiet(opts)}
 		m.b.open(t)

@@ -134,6 +134,7 @@ func (a *account) reapStep(ctx context.Context, g grave) error {
 type reaping struct {
 	t       *opTx
 	g       grave
+	codes   codes
 	refs    []driver.Ref // blobs that nothing names any more
 	emptied bool
 }
@@ -164,7 +165,7 @@ func (r *reaping) run() error {
 	r.t.delete(key)
 	if r.g.modseq == imap.MaxModSeq {
 		// The mailbox is gone with all that belonged to it.
-		for _, kind := range []byte{keyHistory, keyGrave, keyStoring} {
+		for _, kind := range []byte{keyPage, keyLoose, keyHistory, keyGrave, keyStoring} {
 			prefix := boxKey(kind, r.g.box)
 			r.t.deleteRange(prefix, prefixEnd(prefix))
 		}
@@ -175,46 +176,27 @@ func (r *reaping) run() error {
 // dig releases the messages of some rows and returns the UIDs that are left.
 func (r *reaping) dig(uids imap.UIDSet) (rest imap.UIDSet, err error) {
 	left := reapRows
-	for _, rg := range uids.Ranges() {
-		var first, last imap.UID
-		from, to := rowRange(r.g.box, rg.Start, rg.Stop)
-		var msgs []uint64
-		err := scanRange(r.t.b.tx, from, to, func(key, value []byte) error {
-			if left == 0 {
-				return errEnough
-			}
-			left--
-			row, _, err := decodeRow(uidOfRowKey(key), value)
-			if err != nil {
+	loose := uint64(0)
+	reader := rowReader{r: r.t.b.tx, box: r.g.box, intern: r.codes.number}
+	err = reader.visit(uids, func(u *unit, rows []int) error {
+		if left <= 0 {
+			rest = uids.Subtract(imap.UIDSetOfRange(1, u.rows.UIDs[rows[0]]-1))
+			return errEnough
+		}
+		left -= len(rows)
+		for _, i := range rows {
+			if err := r.release(u.rows.Msgs[i]); err != nil {
 				return err
 			}
-			if first == 0 {
-				first = row.UID
-			}
-			last = row.UID
-			msgs = append(msgs, row.Msg)
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			return rest, err
 		}
-		for _, msg := range msgs {
-			if err := r.release(msg); err != nil {
-				return rest, err
-			}
-		}
-		if first != 0 {
-			r.t.deleteRange(rowRange(r.g.box, first, last))
-		}
-		if err != nil {
-			done := imap.UIDSetOfRange(1, max(last, rg.Start)-1)
-			if last != 0 {
-				done = imap.UIDSetOfRange(1, last)
-			}
-			return uids.Subtract(done), nil
-		}
+		loose += r.t.takeRows(r.g.box, u, rows, r.codes.code)
+		return nil
+	})
+	r.t.countLoose(r.g.box, loose)
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return rest, nil
+	return rest, err
 }
 
 // release counts one row less for a message, and removes it with the last.

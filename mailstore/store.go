@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 	"github.com/rookery-mail/rookery/message"
 )
@@ -47,6 +48,12 @@ type Options struct {
 	// choice; larger appends take several. 0 means half of driver.MaxTxnBytes;
 	// only tests want less.
 	TxnBytes int
+	// PageRows is the greatest number of rows in a page on disk; 0 means that
+	// of a page in memory. Only tests want less.
+	PageRows int
+	// FoldRows is how many rows with a record of their own a mailbox has at
+	// least before they are put into pages; 0 means 2,048. Only tests want less.
+	FoldRows int
 }
 
 func (o Options) withDefaults() Options {
@@ -73,6 +80,8 @@ func (o Options) withDefaults() Options {
 	set(&o.HistoryRanges, 10_000)
 	set(&o.TxnRows, 40_000)
 	set(&o.TxnBytes, driver.MaxTxnBytes/2)
+	set(&o.PageRows, mailindex.PageRows)
+	set(&o.FoldRows, 2048)
 	return o
 }
 
@@ -146,6 +155,11 @@ func checkFormat(r driver.Reader) (version uint64, fresh bool, err error) {
 	if version > formatVersion {
 		return version, false, imap.E("mailstore: open", imap.Unavailable, fmt.Errorf(
 			"the store has format %d and this program knows formats up to %d: use a newer rookery", version, formatVersion))
+	}
+	if version < oldestFormat {
+		return version, false, imap.E("mailstore: open", imap.Unavailable, fmt.Errorf(
+			"the store has format %d, which no release has written, and this program knows formats from %d on: "+
+				"move the folder away and import the mail anew", version, oldestFormat))
 	}
 	return version, false, nil
 }

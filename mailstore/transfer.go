@@ -106,27 +106,25 @@ func (tr *transfer) ghosts(t *opTx, e *boxEdit, uids imap.UIDSet) ([]sourceRow, 
 		return nil, err
 	}
 	gone := mailindex.UnionAll(sets)
+	if gone.IsEmpty() {
+		return nil, nil
+	}
 	var list []sourceRow
-	for _, r := range gone.Ranges() {
-		from, to := rowRange(tr.src, r.Start, r.Stop)
-		err := scanRange(t.b.tx, from, to, func(key, value []byte) error {
-			row, code, err := decodeRow(uidOfRowKey(key), value)
-			if err != nil {
-				return err
-			}
-			flags, err := e.kw.decodeFlags(code)
+	var codes codes
+	reader := rowReader{r: t.b.tx, box: tr.src, intern: codes.number}
+	err = reader.visit(gone, func(u *unit, rows []int) error {
+		for _, i := range rows {
+			row := u.rows.Row(i)
+			flags, err := e.kw.decodeFlags(codes.code(row.Flags))
 			if err != nil {
 				return err
 			}
 			row.Flags = e.ed.Intern(flags)
 			list = append(list, sourceRow{row, e.ed.Flags(row.Flags), -1})
-			return nil
-		})
-		if err != nil {
-			return nil, err
 		}
-	}
-	return list, nil
+		return nil
+	})
+	return list, err
 }
 
 // target finds or makes the destination.
@@ -183,13 +181,15 @@ func (tr *transfer) run(t *opTx) error {
 // place writes rows of the destination, and counts their messages.
 func (t *opTx) place(dst *boxEdit, rows []sourceRow, first imap.UID) error {
 	saved := unixNow(t.a.store.now())
+	cols := mailindex.NewColumns(len(rows))
 	for i := range rows {
 		row := rows[i].Row
 		row.UID, row.ModSeq, row.SaveDate = first+imap.UID(i), dst.modseq, saved
 		row.Flags = dst.intern(&rows[i])
-		if err := dst.putRow(&row); err != nil {
-			return err
-		}
+		cols.Set(i, &row)
+	}
+	if err := dst.putRows(&cols); err != nil {
+		return err
 	}
 	return t.hold(rows)
 }
@@ -295,6 +295,7 @@ type staging struct {
 	hole  grave     // the grave that is dug for the rows
 	kw    *keywords // of the destination in the end
 	fresh bool      // the destination does not exist yet
+	loose uint64    // rows that were written loose
 }
 
 // large makes the transfer in several transactions. The rows of the
@@ -313,14 +314,18 @@ func (tr *transfer) large() error {
 	limit := tr.a.store.opts.TxnRows
 	for from := 0; from < len(st.rows); {
 		chunk := st.rows[from:min(from+limit, len(st.rows))]
+		var loose uint64
 		err := tr.step(false, func(t *opTx) error {
 			dst := &boxEdit{t: t, num: st.hole.box, modseq: st.hole.modseq, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 			dst.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
-			return t.place(dst, chunk, st.first+imap.UID(from))
+			err := t.place(dst, chunk, st.first+imap.UID(from))
+			loose = dst.loose
+			return err
 		})
 		switch {
 		case err == nil:
 			from += len(chunk)
+			st.loose += loose
 		case errors.Is(err, errLarge) && limit > 1:
 			limit /= 2 // rows with many keywords
 		default:
@@ -406,7 +411,7 @@ func (tr *transfer) unveil(t *opTx, st *staging) error {
 	}
 	t.delete(modseqKey(keyGrave, st.hole.box, st.hole.modseq))
 	// The rows are on disk with this mod-sequence, which nobody has seen yet.
-	dst.modseq, dst.kw = st.hole.modseq, st.kw
+	dst.modseq, dst.kw, dst.loose = st.hole.modseq, st.kw, st.loose
 	dst.c.uidNext = max(dst.c.uidNext, st.first+imap.UID(len(st.rows)))
 	return tr.finish(src, dst, st.rows, st.first)
 }

@@ -22,7 +22,7 @@ import (
 
 // Version is the format of the folder that this release writes: the layout of
 // files and the meaning of keys, blobs and journals in them.
-const Version = 1
+const Version = 2
 
 // Names of the files that belong to this package. LOCK is empty; OWNER names
 // the process that holds the lock, or the last one that did; FORMAT is the
