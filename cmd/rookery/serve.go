@@ -36,8 +36,9 @@ What was answered with OK, or with 250 over LMTP, is on disk: a crash of the
 program or a power cut does not take it. With --durability relaxed it is on disk
 a second later (or one sync of the disk, where that takes longer), and a crash
 may take what was answered in the last second: whole commands from the end, in
-order. Changes are faster then. It is for imports that can be repeated and for
-tests, not for mail that exists nowhere else.
+order; every mailbox then gets a new UIDVALIDITY, so that mail programs fetch
+anew. It is for imports that can be repeated and for tests, not for mail that
+exists nowhere else.
 
 While less of the disk is free than --reserve says, messages are refused (NO
 [UNAVAILABLE], 452 over LMTP), and below a quarter of it all changes. By itself
