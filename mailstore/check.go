@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -60,8 +59,8 @@ type checker struct {
 
 	rec      accountRec
 	tree     *tree
-	holders  map[uint64]uint64     // rows on disk by message
-	messages map[uint64]messageRec // records
+	holders  tally            // rows on disk by message
+	messages []checkedMessage // by number
 	pending  map[uint64]bool
 	contents func(ctx context.Context) error // in place of blobs
 	places   []messagePlace                  // where messages are; see verify.go
@@ -80,7 +79,7 @@ func (c *checker) found(n *node, uid imap.UID, format string, args ...any) {
 func (c *checker) run(ctx context.Context) error {
 	err := c.store.kv.View(ctx, c.num, func(r driver.Reader) error {
 		c.defects, c.places, c.blind, c.tree = nil, nil, false, nil
-		c.holders, c.messages, c.pending = make(map[uint64]uint64), make(map[uint64]messageRec), make(map[uint64]bool)
+		c.holders, c.messages, c.pending = make(tally), nil, make(map[uint64]bool)
 		return c.index(r)
 	})
 	if err != nil {
@@ -264,7 +263,7 @@ func (c *checker) rowsOf(r driver.Reader, num boxNum, buried imap.UIDSet) error 
 			}
 		}
 		for i, uid := range u.rows.UIDs {
-			c.holders[u.rows.Msgs[i]]++
+			c.holders.add(u.rows.Msgs[i])
 			switch {
 			case n == nil && !buried.Contains(uid):
 				c.found(nil, uid, "is a row of mailbox %d, which does not exist", num)
@@ -308,7 +307,7 @@ func (c *checker) records(r driver.Reader) error {
 	err = scanPrefix(r, []byte{keyMessage}, func(key, value []byte) error {
 		rec, err := decodeMessage(value)
 		if err == nil {
-			c.messages[numOfKey(key)] = rec
+			c.messages = append(c.messages, checked(numOfKey(key), rec))
 		}
 		return err
 	})
@@ -320,8 +319,9 @@ func (c *checker) records(r driver.Reader) error {
 			return err
 		}
 	}
-	for _, msg := range slices.Sorted(maps.Keys(c.messages)) {
-		held, counted := c.holders[msg], uint64(1)
+	for _, m := range c.messages {
+		msg := m.msg
+		held, counted := c.holders.of(msg), uint64(1)
 		if n, ok := refs[msg]; ok {
 			counted = n
 		}
@@ -343,13 +343,14 @@ func (c *checker) records(r driver.Reader) error {
 			}
 		}
 	}
-	for msg := range c.holders {
-		if _, ok := c.messages[msg]; !ok && !c.blind {
+	for msg := range c.holders.all {
+		if !c.blind && !c.knows(msg) {
 			c.foundMessage(msg, "is in a row, but has no record")
 		}
 	}
+	c.holders = nil // from here on only memory
 	for msg := range refs {
-		if _, ok := c.messages[msg]; !ok && !c.blind {
+		if !c.blind && !c.knows(msg) {
 			c.found(nil, 0, "message %d is counted, but has no record", msg)
 		}
 	}
@@ -367,9 +368,10 @@ func (c *checker) blobs(ctx context.Context) error {
 		return err
 	}
 	return c.store.kv.View(ctx, c.num, func(r driver.Reader) error {
-		for msg, rec := range c.messages {
-			size, ok := sizes[rec.ref]
-			if ok && size == rec.rawSize {
+		for _, m := range c.messages {
+			msg := m.msg
+			size, ok := sizes[m.ref]
+			if ok && size == m.rawSize {
 				continue
 			}
 			// It may have been taken away meanwhile, as it should.
@@ -381,7 +383,7 @@ func (c *checker) blobs(ctx context.Context) error {
 			if !ok {
 				c.foundMessage(msg, "has no blob")
 			} else {
-				c.foundMessage(msg, "has %d bytes, its blob %d", rec.rawSize, size)
+				c.foundMessage(msg, "has %d bytes, its blob %d", m.rawSize, size)
 			}
 		}
 		return nil

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"syscall"
 
@@ -101,27 +100,86 @@ var recordNames = map[byte]string{keyDigest: "digest", keyText: "search text"}
 // oneByOne finds the records of messages that are in mailboxes, when they
 // cannot be read in one go, and tells which are damaged.
 func (c *checker) oneByOne(r driver.Reader) error {
-	last := uint64(0)
+	last, known := uint64(0), len(c.messages)
 	for _, p := range c.sortedPlaces() {
-		if _, ok := c.messages[p.msg]; ok || p.msg == last {
+		if p.msg == last {
 			continue
 		}
 		last = p.msg
+		if _, ok := slices.BinarySearchFunc(c.messages[:known], p.msg, compareMessage); ok {
+			continue
+		}
 		data, ok, err := r.Get(numKey(keyMessage, p.msg))
+		var rec messageRec
 		if err == nil && ok {
-			c.messages[p.msg], err = decodeMessage(data)
+			rec, err = decodeMessage(data)
 		}
 		switch {
 		case isDamage(err):
-			delete(c.messages, p.msg)
 			c.foundMessage(p.msg, "has a record that cannot be read: %v", err)
 		case err != nil:
 			return err
 		case !ok:
 			c.foundMessage(p.msg, "is in a row, but has no record")
+		default:
+			c.messages = append(c.messages, checked(p.msg, rec))
 		}
 	}
+	slices.SortFunc(c.messages, func(a, b checkedMessage) int { return cmp.Compare(a.msg, b.msg) })
 	return nil
+}
+
+// checkedMessage is what a check keeps of a message's record: there may be
+// millions.
+type checkedMessage struct {
+	msg     uint64
+	ref     driver.Ref
+	rawSize int64
+	size    uint32 // as rows have it
+}
+
+func checked(msg uint64, rec messageRec) checkedMessage {
+	return checkedMessage{msg, rec.ref, rec.rawSize, uint32(min(rec.size, 1<<32-1))}
+}
+
+func compareMessage(m checkedMessage, msg uint64) int { return cmp.Compare(m.msg, msg) }
+
+// knows reports whether a message has a record.
+func (c *checker) knows(msg uint64) bool {
+	_, ok := slices.BinarySearchFunc(c.messages, msg, compareMessage)
+	return ok
+}
+
+// tally counts by message. Numbers lie close together, so it counts in pages.
+type tally map[uint64]*[tallyPage]uint32
+
+const tallyPage = 1024
+
+func (t tally) add(msg uint64) {
+	page := t[msg/tallyPage]
+	if page == nil {
+		page = new([tallyPage]uint32)
+		t[msg/tallyPage] = page
+	}
+	page[msg%tallyPage]++
+}
+
+func (t tally) of(msg uint64) uint64 {
+	if page := t[msg/tallyPage]; page != nil {
+		return uint64(page[msg%tallyPage])
+	}
+	return 0
+}
+
+// all calls yield for each message that was counted, in no order.
+func (t tally) all(yield func(msg uint64) bool) {
+	for n, page := range t {
+		for i, count := range page {
+			if count > 0 && !yield(n*tallyPage+uint64(i)) {
+				return
+			}
+		}
+	}
 }
 
 // messagePlace is a place in a mailbox that a message has.
@@ -267,16 +325,14 @@ func (c *checker) history(r driver.Reader, n *node, want *counters, snap *mailin
 
 // readAll reads every message, in the order in which they were stored.
 func (c *checker) readAll(ctx context.Context, res *VerifyResult, progress func(int64)) error {
-	msgs := slices.SortedFunc(maps.Keys(c.messages), func(a, b uint64) int {
-		return cmp.Compare(c.messages[a].ref, c.messages[b].ref)
-	})
+	slices.SortFunc(c.messages, func(a, b checkedMessage) int { return cmp.Compare(a.ref, b.ref) })
 	buf := make([]byte, 256<<10)
-	for _, msg := range msgs {
+	for _, m := range c.messages {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		rec := c.messages[msg]
-		n, err := c.readBlob(ctx, rec, buf)
+		msg := m.msg
+		n, err := c.readBlob(ctx, m, buf)
 		res.Messages++
 		res.Bytes += n
 		if progress != nil {
@@ -284,8 +340,8 @@ func (c *checker) readAll(ctx context.Context, res *VerifyResult, progress func(
 		}
 		if err == nil {
 			for _, p := range c.placesOf(msg) {
-				if p.size != uint32(min(rec.size, 1<<32-1)) {
-					c.found(p.node, p.uid, "has size %d, its message %d", p.size, rec.size)
+				if p.size != m.size {
+					c.found(p.node, p.uid, "has size %d, its message %d", p.size, m.size)
 				}
 			}
 			continue
@@ -312,14 +368,14 @@ func (c *checker) readAll(ctx context.Context, res *VerifyResult, progress func(
 }
 
 // readBlob reads the content of a message.
-func (c *checker) readBlob(ctx context.Context, rec messageRec, buf []byte) (n int64, err error) {
-	blob, err := c.store.blobs.Open(ctx, c.num, rec.ref)
+func (c *checker) readBlob(ctx context.Context, m checkedMessage, buf []byte) (n int64, err error) {
+	blob, err := c.store.blobs.Open(ctx, c.num, m.ref)
 	if err != nil {
 		return 0, err
 	}
 	defer blob.Close()
-	if blob.Size() != rec.rawSize {
-		return 0, imap.E("mailstore: check", imap.Corruption, fmt.Errorf("it has %d bytes, and %d are expected", blob.Size(), rec.rawSize))
+	if blob.Size() != m.rawSize {
+		return 0, imap.E("mailstore: check", imap.Corruption, fmt.Errorf("it has %d bytes, and %d are expected", blob.Size(), m.rawSize))
 	}
 	return io.CopyBuffer(io.Discard, struct{ io.Reader }{io.NewSectionReader(blob, 0, blob.Size())}, buf)
 }
