@@ -227,6 +227,14 @@ type Mailbox interface {
 	Close() error
 }
 
+// Poller is a Mailbox that does not look at its data each time Snapshot is
+// called.
+type Poller interface {
+	// Poll makes the next Snapshot look, however short ago it looked last. It
+	// does not block.
+	Poll()
+}
+
 // Need says what a Fetch is to deliver.
 type Need uint8
 
