@@ -56,7 +56,7 @@ func openToLook(ctx context.Context, path string) (_ *storage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{FS: over, Logger: log})
+	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{FS: over, Logger: log, Still: true})
 	if err != nil {
 		s.broken = err
 		return s, nil

@@ -39,6 +39,10 @@ type Options struct {
 	// them after the KV.
 	Blobs driver.Blobs
 
+	// Still leaves the tables as they are, however many there are: for who looks
+	// only, and would have to wait for their merging, or keep it in memory.
+	Still bool
+
 	// Logger gets what the engine has to say: errors and slow disks as such,
 	// the rest at debug level. nil is slog.Default().
 	Logger *slog.Logger
@@ -79,6 +83,7 @@ func (o Options) pebble(l *listener) *pebble.Options {
 		Logger:                      l,
 		EventListener:               l.events(),
 	}
+	p.DisableAutomaticCompactions = o.Still
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
