@@ -23,7 +23,7 @@ func binary() *Extension {
 			{Name: "BINARY.PEEK", Parse: parseBinary(false)},
 			{Name: "BINARY.SIZE", Parse: func(_ *Call, d *imapwire.Decoder, _ *FetchOptions) (*FetchAtt, error) {
 				b := parseBinarySection(d)
-				return &FetchAtt{Need: NeedDigest | NeedBody, Check: b.check, Write: b.writeSize}, nil
+				return &FetchAtt{Need: NeedDigest | NeedBody, Check: b.check, Write: b.writeSize, sent: b.sent("BINARY.SIZE")}, nil
 			}},
 		},
 	}
@@ -36,7 +36,7 @@ func parseBinary(seen bool) func(*Call, *imapwire.Decoder, *FetchOptions) (*Fetc
 	return func(_ *Call, d *imapwire.Decoder, _ *FetchOptions) (*FetchAtt, error) {
 		b := parseBinarySection(d)
 		b.parsePartial(d)
-		return &FetchAtt{Need: NeedDigest | NeedBody, Seen: seen, Check: b.check, Write: b.write}, nil
+		return &FetchAtt{Need: NeedDigest | NeedBody, Seen: seen, Check: b.check, Write: b.write, sent: b.sent("BINARY")}, nil
 	}
 }
 

@@ -158,7 +158,7 @@ func (b *bodySection) att(seen bool) *FetchAtt {
 	if len(b.path) == 0 && (b.part == partHeader || b.fields != nil) {
 		need = NeedDigest | NeedHeader
 	}
-	return &FetchAtt{Need: need, Seen: seen, Write: b.write}
+	return &FetchAtt{Need: need, Seen: seen, Write: b.write, sent: b.sent("")}
 }
 
 // write writes the section's octets, or NIL where there is no such section.
@@ -218,6 +218,15 @@ func (b *bodySection) cut(n int64) (from, to int64) {
 	}
 	from = min(b.from, n)
 	return from, from + min(b.n, n-from)
+}
+
+// sent tells items with the same answer from others.
+func (b *bodySection) sent(item string) string {
+	key := item + b.name
+	if b.partial {
+		key += "<" + decimal(b.from) + "." + decimal(b.n) + ">"
+	}
+	return key
 }
 
 func (b *bodySection) writeOrigin(w *imapwire.Encoder) {

@@ -112,6 +112,10 @@ type FetchAtt struct {
 	Check func(m *FetchMessage) error
 	// Write writes the item's name and value.
 	Write func(w *imapwire.Encoder, m *FetchMessage) error
+
+	// sent is what the client sees of it where that depends on arguments, with
+	// the octets it asks for: equal ones are written once.
+	sent string
 }
 
 // FetchModifier is a modifier of FETCH (RFC 4466 section 2.4).

@@ -123,12 +123,29 @@ func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word strin
 			d.Fail(err.Error(), word)
 		}
 	}
-	if d.Err() != nil || slices.Contains(opts.Atts, att) {
+	if d.Err() != nil || opts.has(att) {
 		return
 	}
 	if opts.Atts = append(opts.Atts, att); len(opts.Atts) > maxFetchAtts {
 		d.Fail("fewer items", "more than "+decimal(maxFetchAtts))
 	}
+}
+
+// has reports whether an item is asked for already. What sets \Seen in one of
+// its forms does so then, whichever form came first.
+func (o *FetchOptions) has(att *FetchAtt) bool {
+	for i, a := range o.Atts {
+		switch {
+		case a == att:
+			return true
+		case a.sent != "" && a.sent == att.sent:
+			if att.Seen {
+				o.Atts[i] = att
+			}
+			return true
+		}
+	}
+	return false
 }
 
 // fetch answers a FETCH.

@@ -179,7 +179,7 @@ func subscribeCommand(name string) *Command {
 // createSpecialUse is RFC 6154 section 3: CREATE with USE.
 func createSpecialUse() *Extension {
 	return &Extension{
-		Name: "CREATE-SPECIAL-USE", RFC: "6154", Needs: FeatureSpecialUse,
+		Name: "CREATE-SPECIAL-USE", RFC: "6154", Needs: FeatureMailboxes | FeatureSpecialUse,
 		Capabilities: []Capability{{Name: "CREATE-SPECIAL-USE"}},
 		CreateParams: []*CreateParam{{Name: "USE", Parse: func(_ *Call, d *imapwire.Decoder, opts *CreateOptions) {
 			d.SP()
