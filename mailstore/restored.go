@@ -8,15 +8,18 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 )
 
-// idleNumbers is how many numbers of messages are passed over when a store has
+// How many numbers of messages and mailboxes are passed over when a store has
 // been set back: more than it can have given out since its backup.
-const idleNumbers = 1 << 24
+const (
+	idleMessages  = 1 << 24
+	idleMailboxes = 1 << 16
+)
 
 // MarkRestored tells a store that it has been set back to an earlier state,
 // after which it gives out UIDs, and numbers in object identifiers, once more
 // that clients have seen on other messages. So every mailbox gets a UIDVALIDITY
-// that it never had (RFC 9051 section 2.3.1.1), and the next message an EMAILID
-// that no other had (RFC 8474 section 5.1). It is for a store that nobody uses
+// that it never had (RFC 9051 section 2.3.1.1), and what comes next gets object
+// identifiers that nothing else had (RFC 8474 sections 4 and 5). It is for a store that nobody uses
 // yet: mailboxes that are open keep the former value.
 func (s *Store) MarkRestored(ctx context.Context) error {
 	list, err := s.Accounts(ctx)
@@ -40,7 +43,8 @@ func (s *Store) MarkRestored(ctx context.Context) error {
 				t.set(boxKey(keyBox, num), n.encode())
 			}
 			t.tree = tree
-			t.rec.nextMsg += idleNumbers
+			t.rec.nextMsg += idleMessages
+			t.rec.nextBox += idleMailboxes
 			return nil
 		}})
 		if err != nil {

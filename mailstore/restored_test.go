@@ -36,6 +36,9 @@ func TestMarkRestored(t *testing.T) {
 		check(t, b.store)
 	}
 	a = b.account(t, "ann")
+	if id, err := a.Create(ctx, "New", nil); err != nil || id == "F4" {
+		t.Errorf("a new mailbox has the identifier %s, which one made after the backup may have had: %v", id, err)
+	}
 	appendMail(t, a, "INBOX", mail("two"))
 	m := open(t, a, "INBOX")
 	rows := allRows(snapshot(t, m))

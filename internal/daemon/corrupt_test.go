@@ -152,6 +152,9 @@ func TestFlipAnyByte(t *testing.T) {
 	if testing.Short() {
 		perFile = 6
 	}
+	if os.Getenv("ROOKERY_FULL") != "" {
+		perFile = 150
+	}
 	dir := filepath.Join(t.TempDir(), "copy")
 	copyTree(t, base, dir)
 	found, harmless := 0, 0
