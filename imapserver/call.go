@@ -32,7 +32,9 @@ type Call struct {
 }
 
 // OK sets response code (without brackets, may be empty) and text of the
-// tagged OK.
+// tagged OK. The text may be UTF-8; clients that have not enabled that are shown
+// question marks. A code that cannot stand in brackets on one line is left out
+// and logged.
 func (c *Call) OK(code, text string) { c.code, c.text = code, text }
 
 // before arranges for f to be called when the command has been read.
@@ -147,7 +149,7 @@ func (c *Conn) refuse(tag string, err error) error {
 	c.log.Debug("command refused", "tag", tag, "err", err)
 	skipErr := c.dec.DiscardCommand()
 	r := c.replyTo(err)
-	r.write(c.enc, tag)
+	c.reply(tag, r)
 	c.counts.badInARow++
 	c.countCommand()
 	switch {
@@ -243,7 +245,7 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 	case errors.As(err, &h):
 		return c.hang(h)
 	case errors.Is(err, errLogout):
-		reply{"OK", "", "Goodbye"}.write(c.enc, call.Tag)
+		c.reply(call.Tag, reply{"OK", "", "Goodbye"})
 		return errLogout
 	case c.enc.Err() != nil:
 		return c.enc.Err()
@@ -279,7 +281,7 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 			r = reply{"NO", "UNAVAILABLE", "The command took too long"}
 		}
 	}
-	r.write(c.enc, call.Tag)
+	c.reply(call.Tag, r)
 	return c.checkLoginCommands()
 }
 

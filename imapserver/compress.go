@@ -35,7 +35,7 @@ func (c *Call) compress(algorithm string) error {
 	case conn.transport.compressed:
 		return &imap.Error{Kind: imap.Cannot, Code: "COMPRESSIONACTIVE", Text: "Compression is active already"}
 	}
-	reply{"OK", "", "Compression begins"}.write(conn.enc, c.Tag)
+	conn.reply(c.Tag, reply{"OK", "", "Compression begins"})
 	if err := conn.enc.Flush(); err != nil {
 		return err
 	}

@@ -264,7 +264,7 @@ var errLeaving = errors.New("imapserver: the connection is to end")
 // takes a few seconds at most; the client is told text with BYE, and the
 // transport is closed. Bye does not wait for any of that.
 func (c *Conn) Bye(text string) {
-	c.leave(&hangUp{"", cleanText(text)})
+	c.leave(&hangUp{"", text})
 	time.AfterFunc(byePatience, func() { c.nc.Close() })
 }
 
@@ -303,12 +303,7 @@ func (c *Conn) sendBye(code, text string) {
 		return
 	}
 	c.ending = true
-	c.enc.Raw("* BYE ")
-	if code != "" {
-		c.enc.Raw("[" + code + "] ")
-	}
-	c.enc.Raw(text)
-	c.enc.CRLF()
+	c.reply("*", reply{"BYE", code, text})
 	_ = c.enc.Flush()
 }
 

@@ -97,7 +97,7 @@ func TestPush(t *testing.T) {
 	say("while idle")
 	c.want("* OK while idle")
 	conn.Alert("text\r\n* with ä line end")
-	c.want("* OK [ALERT] text  * with ? line end")
+	c.want("* OK [ALERT] text  * with ?? line end")
 	c.send("DONE\r\n")
 	c.want("i OK ")
 

@@ -64,7 +64,7 @@ func (c *Call) parseCopy(d *imapwire.Decoder, move bool) Run {
 // 4.3 wants.
 func (c *Call) tellMoved(ctx context.Context, res *CopyResult) error {
 	if code := copyUID(res); code != "" {
-		reply{"OK", code, "Moved"}.write(c.Writer(), "*")
+		c.Conn.reply("*", reply{"OK", code, "Moved"})
 	}
 	sel := c.Conn.sel
 	if err := sel.flush(ctx, c.Conn, flushAll, nil); err != nil {

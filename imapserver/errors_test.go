@@ -62,8 +62,13 @@ func TestErrors(t *testing.T) {
 		{imap.No("OVERQUOTA", "It is Sunday"), "NO [OVERQUOTA] It is Sunday", false},
 		{fmt.Errorf("x: %w", imap.No("", "It is Sunday")), "NO It is Sunday", false},
 		{imap.Bad("Give two arguments"), "BAD Give two arguments", false},
-		{imap.No("X", "two\r\n* lines and \x00 ü"), "NO [X] two  * lines and   ?", false},
-		{imap.No("X] OK\r\n", "text"), "NO [X] OK  ] text", false},
+		{imap.No("X", "two\r\n* lines and \x00\x1b ü"), "NO [X] two  * lines and    ??", false},
+		{imap.No("X", "\xff"), "NO [X] ???", false},
+		{imap.No("X] OK\r\n", "text"), "NO text", true},
+		{imap.No("X (a\rb)", "text"), "NO text", true},
+		{imap.No("X\nY", "text"), "NO text", true},
+		{imap.No("X é", "text"), "NO text", true},
+		{&imap.Error{Kind: imap.Malformed, Code: "X]", Text: "text"}, "BAD text", true},
 		{&imap.Error{Kind: imap.BadCharset, Code: "BADCHARSET (UTF-8)", Text: "Use UTF-8", Err: cause}, "NO [BADCHARSET (UTF-8)] Use UTF-8", false},
 		{&imap.Error{Op: "x", Err: imap.E("y", imap.NotFound, cause)}, "NO [NONEXISTENT] Does not exist", false},
 		{imap.NotFound, "NO [NONEXISTENT] Does not exist", false},
@@ -92,4 +97,34 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	c.ok("NOOP")
+	// Under UTF-8 the text is what it is.
+	c.ok("ENABLE UTF8=ACCEPT")
+	for text, want := range map[string]string{"Grüße\r\nan alle": "NO Grüße  an alle", "a\xffb": "NO a\ufffdb"} {
+		next = imap.No("", text)
+		if _, tagged := c.do("XFAIL"); tagged != want {
+			t.Errorf("got %q, want %q", tagged, want)
+		}
+	}
+}
+
+// TestOKCode: what an extension says with OK does not break its line.
+func TestOKCode(t *testing.T) {
+	var code, text string
+	say := &imapserver.Extension{Name: "X-SAY", RFC: "-", Commands: []*imapserver.Command{
+		command("XSAY", func(_ context.Context, c *imapserver.Call) error { c.OK(code, text); return nil }),
+	}}
+	var log logBook
+	srv := memoryServer(t, imapserver.Options{Extensions: []*imapserver.Extension{say}, Log: log.logger()})
+	c := login(t, srv)
+	code, text = "X a", "ok\r\nb"
+	c.gets("XSAY", "OK [X a] ok  b")
+	code, text = "X\r\n* BYE", "ok"
+	c.gets("XSAY", "OK ok")
+	if !strings.Contains(log.String(), "response code") {
+		t.Error("not logged")
+	}
+	only(t, srv).Alert("Grüße\r\n* BYE")
+	if got := c.ok("NOOP"); len(got) != 1 || got[0] != "* OK [ALERT] Gr????e  * BYE" {
+		t.Errorf("got %q", got)
+	}
 }

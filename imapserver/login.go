@@ -198,7 +198,7 @@ func startTLSCommand() *Command {
 			}
 			// What is read ahead may be from anybody: it is thrown away (RFC 9051
 			// section 6.2.1).
-			reply{"OK", "", "Begin TLS now"}.write(conn.enc, c.Tag)
+			conn.reply(c.Tag, reply{"OK", "", "Begin TLS now"})
 			if err := conn.enc.Flush(); err != nil {
 				return err
 			}

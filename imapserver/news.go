@@ -35,7 +35,11 @@ func (c *Conn) Push(write func(w *imapwire.Encoder)) {
 
 // Alert sends a text that the client's user must see (RFC 9051 section 7.1).
 func (c *Conn) Alert(text string) {
-	c.Push(func(w *imapwire.Encoder) { w.Raw("* OK [ALERT] " + cleanText(text) + "\r\n") })
+	c.Push(func(w *imapwire.Encoder) {
+		w.Raw("* OK [ALERT] ")
+		w.Text(cleanText(text))
+		w.CRLF()
+	})
 }
 
 // Poll makes the connection look at its mailbox for changes: at once while the

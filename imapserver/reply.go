@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
 )
 
-// reply is the status of a tagged reply: OK, NO or BAD with code and text.
+// reply is a status response: OK, NO, BAD or BYE with code and text.
 type reply struct {
 	status, code, text string
 }
@@ -42,18 +43,18 @@ func (c *Conn) replyTo(err error) reply {
 		e = &imap.Error{Kind: kind}
 	}
 	if e.Kind == imap.Malformed {
-		return reply{"BAD", e.Code, cleanText(orText(e.Text, e.Kind))}
+		return reply{"BAD", e.Code, orText(e.Text, e.Kind)}
 	}
-	return reply{"NO", cleanText(e.ResponseCode()), cleanText(orText(e.Text, e.Kind))}
+	return reply{"NO", e.ResponseCode(), orText(e.Text, e.Kind)}
 }
 
 // wireReply is the answer to what the decoder refused.
 func wireReply(err error) reply {
 	var limit *imapwire.LimitError
 	if errors.As(err, &limit) && limit.Literal {
-		return reply{"NO", "TOOBIG", cleanText(err.Error())}
+		return reply{"NO", "TOOBIG", err.Error()}
 	}
-	return reply{"BAD", "", cleanText(err.Error())}
+	return reply{"BAD", "", err.Error()}
 }
 
 // isInternal reports whether the operator must hear of an error, because the
@@ -78,21 +79,30 @@ func orText(text string, k imap.Kind) string {
 	return strings.ToUpper(t[:1]) + t[1:]
 }
 
-// cleanText makes a text fit for a response line.
+// cleanText makes a text fit for one line. What is not ASCII stays: whether the
+// client can read it is the encoder's to know.
 func cleanText(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) {
 			return ' '
-		}
-		if r > 0x7f {
-			return '?'
 		}
 		return r
 	}, s)
 }
 
-// write writes a reply under a tag ("*" for untagged).
-func (r reply) write(w *imapwire.Encoder, tag string) {
+// isCode reports whether a response code can stand in brackets (RFC 9051
+// section 9, resp-text-code).
+func isCode(code string) bool {
+	return !strings.ContainsFunc(code, func(r rune) bool { return r < ' ' || r > '~' || r == ']' })
+}
+
+// reply writes a status response under a tag ("*" for untagged). mu is held.
+func (c *Conn) reply(tag string, r reply) {
+	if !isCode(r.code) {
+		c.log.Error("a response code that cannot be sent was left out", "user", c.login.user, "code", r.code, "text", r.text)
+		r.code = ""
+	}
+	w := c.enc
 	w.Raw(tag)
 	w.SP()
 	w.Raw(r.status)
@@ -102,6 +112,6 @@ func (r reply) write(w *imapwire.Encoder, tag string) {
 		w.Raw(r.code)
 		w.Raw("] ")
 	}
-	w.Raw(r.text)
+	w.Text(cleanText(r.text))
 	w.CRLF()
 }
