@@ -221,6 +221,9 @@ func (d *Decoder) listItems(item func()) int {
 // empty answer, which is not nil.
 func (d *Decoder) Base64Line() (data []byte, cancelled bool) {
 	if d.TryByte('*') {
+		if !d.AtEOL() {
+			d.Fail(`line of base64, or "*" alone`, "")
+		}
 		d.CRLF()
 		return nil, d.err == nil
 	}

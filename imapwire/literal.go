@@ -210,7 +210,8 @@ func (d *Decoder) skip(n int64) error {
 // command ends, since the client waits for a "+" that it does not get.
 //
 // It returns the connection's error, or ErrSkipTooLarge when the rest has more
-// than MaxSkip bytes: end the connection then.
+// than MaxSkip bytes, or a line of it is many times as long as MaxLine: end the
+// connection then.
 func (d *Decoder) DiscardCommand() error {
 	for {
 		if d.dead != nil {
@@ -245,10 +246,14 @@ func (d *Decoder) discardLiteral() error {
 	return nil
 }
 
+// discardLines is how many times MaxLine the rest of a refused line may be
+// long. Who goes on and on is no client that made a mistake.
+const discardLines = 16
+
 // discardLine skips up to the next line end, and leaves a literal that the
 // line announces as pending.
 func (d *Decoder) discardLine() error {
-	for {
+	for left := int64(d.limits.MaxLine) * discardLines; ; {
 		if d.pos == len(d.win) && !d.fill() {
 			return d.dead
 		}
@@ -262,6 +267,10 @@ func (d *Decoder) discardLine() error {
 		d.scan.feed(win[:max(end, 0)])
 		if end < 0 {
 			d.scan.feed(win)
+		}
+		if left -= int64(n); left < 0 {
+			d.die(ErrSkipTooLarge)
+			return ErrSkipTooLarge
 		}
 		if err := d.skip(int64(n)); err != nil {
 			return err
