@@ -246,14 +246,17 @@ func (d *Decoder) discardLiteral() error {
 	return nil
 }
 
-// discardLines is how many times MaxLine the rest of a refused line may be
-// long. Who goes on and on is no client that made a mistake.
-const discardLines = 16
+// The rest of a refused line may be discardLines times as long as MaxLine, and
+// discardBytes at least. Who goes on and on is no client that made a mistake.
+const (
+	discardLines = 16
+	discardBytes = 64 << 10
+)
 
 // discardLine skips up to the next line end, and leaves a literal that the
 // line announces as pending.
 func (d *Decoder) discardLine() error {
-	for left := int64(d.limits.MaxLine) * discardLines; ; {
+	for left := max(int64(d.limits.MaxLine)*discardLines, discardBytes); ; {
 		if d.pos == len(d.win) && !d.fill() {
 			return d.dead
 		}
