@@ -84,7 +84,7 @@ func copyFile(t *testing.T, from, to string) {
 
 func TestAddresses(t *testing.T) {
 	for addr, ok := range map[string]bool{
-		"127.0.0.1:1143": true, ":143": true, "[::1]:0": true, "localhost:imap": true,
+		"127.0.0.1:1143": true, ":143": true, "[::1]:0": true, "localhost:imaps": true,
 		"1143": false, "127.0.0.1": false, "127.0.0.1:": false, "host:99999": false, "host:nosuchport": false, "a:b:c": false,
 	} {
 		if err := checkAddress(addr); (err == nil) != ok {
