@@ -308,7 +308,7 @@ func TestBase64Line(t *testing.T) {
 		{"YWI\r\n", "", false, "expected line of base64 at position 1, got invalid base64"},
 		{"YWI=x \r\n", "", false, "expected line of base64 at position 1, got invalid base64"},
 		{"YWI= \r\n", "", false, "expected end of line at position 5, got space"},
-		{"**\r\n", "", false, `expected end of line at position 2, got "*"`},
+		{"**\r\n", "", false, `expected line of base64, or "*" alone at position 2, got "*"`},
 		{strings.Repeat("A", 200) + "\r\n", "", false, "command line: at most 100 bytes are accepted"},
 	} {
 		d := decoder(c.input, imapwire.Limits{MaxLine: 100})
