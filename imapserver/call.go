@@ -197,29 +197,39 @@ func (c *Conn) checkLoginCommands() error {
 
 // runCommand runs a command between its hooks, with its limit of time.
 func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
-	hooks := &c.srv.opts.Hooks
 	ctx, done := c.limitCommand(ctx)
 	defer done()
-	if hooks.CommandBegun != nil {
-		if err := hooks.CommandBegun(ctx, c, call.Name); err != nil {
+	if hook := c.srv.opts.Hooks.CommandBegun; hook != nil {
+		if err := hook(ctx, c, call.Name); err != nil {
 			return c.streamRefused(call, err)
 		}
 	}
+	err := errPanicked // unless it returns
+	defer func() { c.commandEnded(ctx, call, err) }()
 	for _, f := range call.befores {
 		f()
 	}
-	err := run(ctx)
+	err = run(ctx)
 	if tooLong := context.Cause(ctx); err != nil && tooLong == errTooLong && errors.Is(err, context.Canceled) {
 		err = &imap.Error{Kind: imap.Unavailable, Text: "The command took too long", Err: err}
 	}
-	if hooks.CommandEnded != nil {
-		told := err
-		if errors.Is(err, errReplied) || errors.Is(err, errLogout) {
-			told = nil // they say how the command ended, not that it failed
-		}
-		hooks.CommandEnded(ctx, c, call.Name, told)
-	}
 	return err
+}
+
+// errPanicked is what Hooks.CommandEnded is told of a command that did not
+// return.
+var errPanicked = errors.New("imapserver: the command panicked")
+
+// commandEnded calls the hook for a command that CommandBegun has allowed.
+func (c *Conn) commandEnded(ctx context.Context, call *Call, err error) {
+	hook := c.srv.opts.Hooks.CommandEnded
+	if hook == nil {
+		return
+	}
+	if errors.Is(err, errReplied) || errors.Is(err, errLogout) {
+		err = nil // they say how the command ended, not that it failed
+	}
+	hook(ctx, c, call.Name, err)
 }
 
 // streamRefused skips what a command would have read itself.

@@ -118,15 +118,32 @@ type Limits struct {
 // other for each connection. Any of them may be nil. An error ends what was
 // about to happen; it reaches the client as its kind says.
 type Hooks struct {
-	Connected     func(ctx context.Context, c *Conn) error
+	// Connected is called before the greeting. An error is told with BYE.
+	Connected func(ctx context.Context, c *Conn) error
+	// Authenticated is called when the account is open. An error fails the login.
 	Authenticated func(ctx context.Context, c *Conn) error
-	Selected      func(ctx context.Context, c *Conn, mailbox string, readOnly bool) error
-	// Unselected is called when a mailbox is left, for whatever reason.
+	// Selected is called for every SELECT and EXAMINE of a mailbox that can be
+	// opened, that of the mailbox that is selected already too, before the client
+	// is told anything of it and before \Recent is taken; Conn.Info does not have
+	// it yet. After an error nothing is selected. readOnly is set for EXAMINE,
+	// and where the back end allows no more.
+	Selected func(ctx context.Context, c *Conn, mailbox string, readOnly bool) error
+	// Unselected is called once for each Selected that returned nil, when that
+	// mailbox is left: by another SELECT, CLOSE, DELETE, at the connection's end,
+	// or because the rest of the SELECT failed. mailbox is the name that it has by
+	// then: RENAME may have changed it.
 	Unselected func(ctx context.Context, c *Conn, mailbox string)
-	// CommandBegun is called after a command was parsed and before it runs.
+	// CommandBegun is called after a command was parsed and before it runs. name
+	// is in capitals: "NOOP", "UID FETCH". After an error the command is not run,
+	// and CommandEnded not called.
 	CommandBegun func(ctx context.Context, c *Conn, name string) error
+	// CommandEnded is called once for each CommandBegun that returned nil, before
+	// the tagged reply. err is what the command returned, nil where it succeeded;
+	// after a panic it says so, and the connection ends.
 	CommandEnded func(ctx context.Context, c *Conn, name string, err error)
-	Closed       func(c *Conn, err error)
+	// Closed is called when everything else has ended. err is nil where the
+	// client has left by itself.
+	Closed func(c *Conn, err error)
 }
 
 func orDefault[T int | int64 | time.Duration](v *T, def, none T) {

@@ -51,25 +51,10 @@ func (c *Call) selectMailbox(ctx context.Context, name string, examine bool, opt
 		return err
 	}
 	conn.sel = sel
-	conn.noteState()
-	if err := c.describe(ctx, sel); err != nil {
+	if err := c.beginSelection(ctx, sel, opts); err != nil {
 		conn.unselect(ctx)
 		conn.noteState()
 		return err
-	}
-	for _, then := range opts.Then {
-		if err := then(ctx, c); err != nil {
-			conn.unselect(ctx)
-			conn.noteState()
-			return err
-		}
-	}
-	if hook := conn.srv.opts.Hooks.Selected; hook != nil {
-		if err := hook(ctx, conn, name, sel.readOnly); err != nil {
-			conn.unselect(ctx)
-			conn.noteState()
-			return err
-		}
 	}
 	if sel.readOnly {
 		c.OK("READ-ONLY", "Mailbox opened, for reading only")
@@ -79,32 +64,55 @@ func (c *Call) selectMailbox(ctx context.Context, name string, examine bool, opt
 	return nil
 }
 
-// openMailbox opens a mailbox and takes a first look at it.
+// openMailbox opens a mailbox, if the hook has nothing against it.
 func (c *Call) openMailbox(ctx context.Context, name string, examine bool) (*selection, error) {
 	box, err := c.Account().Mailbox(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	sel := &selection{name: name, box: box, readOnly: examine || box.ReadOnly()}
-	// The watch begins before the first look, so that nothing falls between.
-	sel.stop = box.Watch(c.Conn.Poll)
-	if err := sel.claimRecent(ctx, c.Conn); err != nil {
-		sel.close()
-		return nil, err
+	if hook := c.Conn.srv.opts.Hooks.Selected; hook != nil {
+		if err := hook(ctx, c.Conn, name, sel.readOnly); err != nil {
+			sel.close(c.Conn)
+			return nil, err
+		}
 	}
-	sel.latest, err = box.Snapshot(ctx)
-	if err != nil {
-		sel.close()
-		return nil, err
-	}
-	sel.view = sel.latest
-	sel.keywords = len(sel.latest.Keywords())
 	return sel, nil
 }
 
-func (s *selection) close() error {
-	s.stop()
-	return s.box.Close()
+// beginSelection takes a first look at the mailbox and describes it.
+func (c *Call) beginSelection(ctx context.Context, sel *selection, opts *SelectOptions) error {
+	// The watch begins before the first look, so that nothing falls between.
+	sel.stop = sel.box.Watch(c.Conn.Poll)
+	if err := sel.claimRecent(ctx, c.Conn); err != nil {
+		return err
+	}
+	var err error
+	if sel.latest, err = sel.box.Snapshot(ctx); err != nil {
+		return err
+	}
+	sel.view = sel.latest
+	sel.keywords = len(sel.latest.Keywords())
+	c.Conn.noteState()
+	if err := c.describe(ctx, sel); err != nil {
+		return err
+	}
+	for _, then := range opts.Then {
+		if err := then(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close gives the mailbox back.
+func (s *selection) close(c *Conn) {
+	if s.stop != nil {
+		s.stop()
+	}
+	if err := s.box.Close(); err != nil {
+		c.log.Warn("closing the mailbox failed", "mailbox", s.name, "err", err)
+	}
 }
 
 // describe sends the untagged responses of SELECT.
@@ -167,9 +175,7 @@ func (c *Conn) unselect(ctx context.Context) {
 		return
 	}
 	name := c.sel.name
-	if err := c.sel.close(); err != nil {
-		c.log.Warn("closing the mailbox failed", "mailbox", name, "err", err)
-	}
+	c.sel.close(c)
 	c.sel = nil
 	if hook := c.srv.opts.Hooks.Unselected; hook != nil {
 		hook(ctx, c, name)

@@ -15,7 +15,7 @@ type selection struct {
 	name     string
 	box      Mailbox
 	readOnly bool
-	stop     func() // ends the watch
+	stop     func() // ends the watch; nil before it has begun
 
 	// view is what the client has been told of: sequence number n is position
 	// n-1 in it. It holds the ghosts of messages that are gone and whose EXPUNGE
