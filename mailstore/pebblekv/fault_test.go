@@ -241,3 +241,44 @@ func TestDriverOnAFailingDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultWhileOpening fails each operation of an opening that has a log to
+// read back, reading ones too. It fails, or it works; and the next one works.
+func TestFaultWhileOpening(t *testing.T) {
+	for _, times := range []int{1, 1 << 30} {
+		for n, hit := 1, true; hit && !t.Failed(); n++ {
+			fs := crashfs.New()
+			opts := pebblekv.Options{FS: fs, Logger: quiet(), MemTableBytes: 64 << 10}
+			kv, err := pebblekv.Open("kv", opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := uint64(1); i <= 40; i++ {
+				if err := setBoth(kv, 1, i); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := kv.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var ops atomic.Int64
+			fs.Fail(crashfs.Nth(n, times, syscall.EIO, func(errorfs.Op) bool { ops.Add(1); return true }))
+			if kv, err = pebblekv.Open("kv", opts); err == nil {
+				_ = kv.Close() // it may have failed by now
+			} else if !errors.Is(err, imap.Unavailable) {
+				t.Errorf("operation %d failing gave %v", n, err)
+			}
+			hit = ops.Load() >= int64(n)
+			fs.Fail(nil)
+			if kv, err = pebblekv.Open("kv", opts); err != nil {
+				t.Fatalf("after operation %d has failed: %v", n, err)
+			}
+			if got, err := readBoth(kv, 1); err != nil || got != 40 {
+				t.Errorf("after operation %d has failed %d is there: %v", n, got, err)
+			}
+			if err := kv.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -26,14 +26,15 @@ import (
 // acknowledged, since the instance has failed before Pebble hears of a success,
 // and whoever waits for a commit asks for the failure afterwards.
 //
-// Failures of tables are Pebble's own business: it writes them anew. Until the
-// database is open, Pebble is told of all errors as they are: then it can give
-// up by itself.
+// That goes for the opening, too: Pebble has work in the background before it is
+// open, and ends the process if it then has to give up.
+//
+// Failures of tables are Pebble's own business: it writes them anew.
 type freezeFS struct {
 	vfs.FS
 	in     *instance
-	opened atomic.Bool
-	memory *vfs.MemFS // what is written after the failure
+	memory *vfs.MemFS  // what is written after the failure
+	listed atomic.Bool // the folder was listed once
 
 	// blobs, where it is set, has to work before anything is written to the log.
 	blobs func(context.Context) error
@@ -80,9 +81,6 @@ func (f *freezeFS) must(what string, op, instead func() error) error {
 		return nil
 	}
 	if err != errFrozen {
-		if !f.opened.Load() {
-			return err
-		}
 		f.in.fail(&os.PathError{Op: what, Path: f.in.dir, Err: err})
 	}
 	return instead()
@@ -235,6 +233,17 @@ func (f *freezeFS) Stat(name string) (vfs.FileInfo, error) {
 		}
 	}
 	return f.FS.Stat(name)
+}
+
+// List implements vfs.FS. Pebble lists its folder twice while it opens: at first,
+// when it can still give up, and late, to find what is obsolete.
+func (f *freezeFS) List(dir string) ([]string, error) {
+	names, err := f.FS.List(dir)
+	if dir != f.in.dir || !f.listed.Swap(true) || err == nil {
+		return names, err
+	}
+	f.in.fail(err)
+	return nil, nil
 }
 
 // unlessFrozen passes on what Pebble can live without, and says that it was

@@ -64,7 +64,6 @@ func openInstance(dir string, opts Options, again bool) (*instance, error) {
 		}
 		return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", dir, err))
 	}
-	in.disk.opened.Store(true)
 	if opts.Relaxed > 0 {
 		in.mode = pebble.NoSync
 		in.stop = in.startSyncer(opts.Relaxed)
