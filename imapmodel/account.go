@@ -29,6 +29,8 @@ type account struct {
 	write semaphore // held by what changes the model, from end to end
 	tree  semaphore // held while the model's list is read or changed
 	dirty atomic.Bool
+	looks atomic.Int64 // how often the model was asked for the list
+	retry backoff      // of a list that fails
 
 	mu     sync.Mutex
 	loaded bool
@@ -148,6 +150,7 @@ func (a *account) forget(ctx context.Context, old, rec accountRecord) {
 
 // changed is Backend.Changed for this user.
 func (a *account) changed(mailbox string) {
+	a.retry.reset()
 	a.mu.Lock()
 	var touched []*box
 	if mailbox != "" {
@@ -167,35 +170,65 @@ func (a *account) changed(mailbox string) {
 	}
 	a.mu.Unlock()
 	for _, bx := range touched {
+		bx.retry.reset()
 		bx.dirty.Store(true)
 		bx.wake()
 	}
 }
 
+// due reports whether the mailboxes are to be listed again.
+func (a *account) due() bool {
+	if a.dirty.Load() {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.b.stale(false, a.polled)
+}
+
 // current lists the mailboxes again if that is due.
 func (a *account) current(ctx context.Context) error {
-	a.mu.Lock()
-	last := a.polled
-	a.mu.Unlock()
-	if !a.b.stale(a.dirty.Load(), last) {
+	if !a.due() {
 		return nil
 	}
+	before := a.looks.Load()
 	if err := a.tree.acquire(ctx); err != nil {
 		return err
 	}
 	defer a.tree.release()
+	if a.looks.Load() != before && !a.dirty.Load() {
+		return nil // a list that was begun meanwhile will do
+	}
 	return a.refresh(ctx)
+}
+
+// keepUp is current for the sessions in bx, who must hear of it if their
+// mailbox is not in the list any more. A list that fails changes nothing for
+// them, and is not asked for again at each of their commands.
+func (a *account) keepUp(ctx context.Context, bx *box) {
+	if !a.due() || a.retry.waiting(a.b.opts.Clock()) {
+		return
+	}
+	if err := a.current(ctx); err != nil && ctx.Err() == nil {
+		a.b.opts.Log.Warn("listing the mailboxes failed; clients see them as they were", "user", a.user, "err", err)
+		bx.wakeIn(retryAfter(0))
+	}
 }
 
 // refresh lists the mailboxes. tree is held.
 func (a *account) refresh(ctx context.Context) error {
 	now := a.b.opts.Clock()
+	a.looks.Add(1)
 	a.dirty.Store(false)
 	listed, err := a.b.model.Mailboxes(ctx, a.user)
 	if err != nil {
 		a.dirty.Store(true)
-		return modelError("list the mailboxes of "+a.user, err)
+		if ctx.Err() == nil {
+			a.retry.failed(now)
+		}
+		return serverError("list the mailboxes of "+a.user, err)
 	}
+	a.retry.reset()
 	list, names := a.normalise(listed)
 	rec, changed := a.reconcile(names)
 	if changed {

@@ -104,6 +104,7 @@ func (s *accountSession) Mailbox(ctx context.Context, name string) (imapserver.M
 	if err != nil {
 		return nil, err
 	}
+	begun := bx.looks.Load()
 	if _, err := bx.current(ctx); err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (s *accountSession) Mailbox(ctx context.Context, name string) (imapserver.M
 			return nil, modelError("open "+name, err)
 		}
 	}
-	return bx.open(model), nil
+	return bx.open(ctx, model, begun), nil
 }
 
 func (s *accountSession) Close() error {

@@ -95,6 +95,7 @@ func (s *accountSession) Append(ctx context.Context, name string, msgs []imapser
 		return nil, err
 	}
 	defer bx.turn.release()
+	bx.retry.reset()
 	news, err := bx.newMessages(msgs)
 	if err != nil {
 		return nil, err

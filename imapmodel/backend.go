@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type Backend struct {
 	digests  *lru[contentKey, *digested]
 	bulk     *lru[contentKey, []byte]
 	texts    *lru[contentKey, *searchText]
+	parsers  sync.Pool // of *message.Parser
 
 	ghostBytes atomic.Int64 // kept of expunged messages
 	lastBox    atomic.Uint64
@@ -43,6 +45,9 @@ func New(model Model, opts Options) (*Backend, error) {
 	}
 	p, err := partsOf(model)
 	if err != nil {
+		return nil, err
+	}
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
 	opts = opts.withDefaults()
@@ -88,7 +93,7 @@ func (b *Backend) Open(ctx context.Context, user string) (imapserver.Account, er
 	hook := b.parts.userHook
 	if hook != nil {
 		if err := hook.LoggedIn(ctx, user); err != nil {
-			return nil, modelError("log in "+user, err)
+			return nil, serverError("log in "+user, err)
 		}
 	}
 	a := b.enter(user)
@@ -146,6 +151,34 @@ func (b *Backend) Changed(user, mailbox string) {
 	}
 }
 
+// Key returns the key of the message that has a UID in a mailbox, so that an
+// extension can ask the model about it. ok is false where a client could not
+// read it either: no session has the mailbox open, or there is no such message.
+// One that has been expunged keeps its key as long as sessions may see it.
+func (b *Backend) Key(user, mailbox string, uid imap.UID) (key string, ok bool) {
+	name, err := imap.NormalizeMailbox(mailbox, b.opts.Separator)
+	if err != nil {
+		return "", false
+	}
+	b.mu.Lock()
+	a := b.accounts[user]
+	b.mu.Unlock()
+	if a == nil {
+		return "", false
+	}
+	a.mu.Lock()
+	bx := a.boxes[name]
+	a.mu.Unlock()
+	if bx == nil {
+		return "", false
+	}
+	it, _ := bx.lookup(uid)
+	if it == nil {
+		return "", false
+	}
+	return it.key, true
+}
+
 // Close stops watching the model.
 func (b *Backend) Close() error {
 	if b.stopWatch != nil {
@@ -174,9 +207,20 @@ func (b *Backend) atomically(ctx context.Context, user string, do func(ctx conte
 	return b.parts.transactor.Atomically(ctx, user, do)
 }
 
-// modelError makes what a model returned fit to cross the seam: an *imap.Error
-// stays what it is, anything else says where it happened.
+// modelError makes what a model returned of a mailbox or message fit to cross
+// the seam: an *imap.Error stays what it is, a file that does not exist is
+// something that does not exist, anything else says where it happened.
 func modelError(op string, err error) error {
+	var known *imap.Error
+	if errors.Is(err, fs.ErrNotExist) && !errors.As(err, &known) {
+		return imap.E("imapmodel: "+op, imap.NotFound, err)
+	}
+	return serverError(op, err)
+}
+
+// serverError is modelError where the model was not asked for anything that
+// could be missing.
+func serverError(op string, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -24,10 +24,14 @@ type box struct {
 	// whoever changes what follows.
 	turn  semaphore
 	snap  atomic.Pointer[mailindex.Snapshot]
-	dirty atomic.Bool  // to be looked at, whatever the time
-	gone  atomic.Bool  // there is no such mailbox any more
-	looks atomic.Int64 // how often a look at the model was begun
-	last  atomic.Int64 // when, in nanoseconds since 1970
+	dirty atomic.Bool            // to be looked at, whatever the time
+	gone  atomic.Bool            // there is no such mailbox any more
+	looks atomic.Int64           // how often a look at the model was begun
+	last  atomic.Int64           // when one that succeeded was, in nanoseconds since 1970
+	seen  atomic.Int64           // the last look that succeeded, counted as in looks
+	again atomic.Int64           // when messages in bad are worth another try; 0: never
+	retry backoff                // of looks that fail
+	bad   map[string]*badMessage // by key; guarded by turn
 
 	// mu guards what follows. What turn's holder alone changes he may read
 	// without it.
@@ -55,7 +59,17 @@ type item struct {
 	listed  bool        // flags are known; guarded by turn
 	seen    int64       // the look that listed it last; guarded by turn
 
-	ids objectIDs // guarded by mu
+	ids    objectIDs // guarded by mu
+	tooBig bool      // for Options.MaxMessage; guarded by mu
+}
+
+// badMessage is one that could not be read when it was to be measured: it is
+// left out, and not read again at each look.
+type badMessage struct {
+	version string
+	fails   int
+	until   time.Time // zero where trying again makes no sense
+	seen    int64     // the look that listed it last
 }
 
 // objectIDs are the identifiers of RFC 8474, "" until somebody asks for them.
@@ -134,13 +148,23 @@ func (bx *box) missing() error {
 	return imap.E("imapmodel: mailbox "+bx.name, imap.NotFound, nil)
 }
 
+// due reports whether the model is to be looked at.
+func (bx *box) due() bool {
+	last, again := bx.last.Load(), bx.again.Load()
+	if !bx.b.stale(bx.dirty.Load(), time.Unix(0, last)) && (again == 0 || bx.b.opts.Clock().UnixNano() < again) {
+		return false
+	}
+	// Before the first look there is nothing to show, so it is tried each time.
+	return last == 0 || !bx.retry.waiting(bx.b.opts.Clock())
+}
+
 // current returns the latest snapshot, looking at the model first if that is
 // due.
 func (bx *box) current(ctx context.Context) (*mailindex.Snapshot, error) {
 	if bx.gone.Load() {
 		return nil, bx.missing()
 	}
-	if !bx.b.stale(bx.dirty.Load(), time.Unix(0, bx.last.Load())) {
+	if !bx.due() {
 		return bx.snap.Load(), nil
 	}
 	before := bx.looks.Load()
@@ -149,7 +173,7 @@ func (bx *box) current(ctx context.Context) (*mailindex.Snapshot, error) {
 	}
 	defer bx.turn.release()
 	// A look that another session began while this one waited will do.
-	if bx.looks.Load() == before || bx.dirty.Load() {
+	if bx.due() && (bx.looks.Load() == before || bx.dirty.Load()) {
 		if err := bx.look(ctx); err != nil {
 			return bx.lookFailed(ctx, err)
 		}
@@ -210,6 +234,14 @@ func (bx *box) watch(wake func()) (stop func()) {
 	}
 }
 
+// wakeIn wakes the sessions that wait when the model is worth asking again,
+// unless they are woken now and then anyway.
+func (bx *box) wakeIn(wait time.Duration) {
+	if bx.b.parts.watcher != nil {
+		time.AfterFunc(wait, bx.wake)
+	}
+}
+
 // wake tells all sessions that wait. No lock is held.
 func (bx *box) wake() {
 	bx.mu.Lock()
@@ -244,6 +276,7 @@ func (bx *box) pollOnce(ctx context.Context) {
 			bx.b.opts.Log.Error("panic of the model while a mailbox was listed", "user", bx.acct.user, "panic", p)
 		}
 	}()
+	bx.acct.keepUp(ctx, bx)
 	if _, err := bx.current(ctx); err != nil && ctx.Err() == nil {
 		bx.wake() // the sessions find out for themselves
 	}

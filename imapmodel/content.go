@@ -71,12 +71,23 @@ func (bx *box) text(ctx context.Context, it *item, g *ghost) ([]byte, error) {
 	if g != nil {
 		return bx.ghostText(ctx, g)
 	}
+	bx.mu.Lock()
+	tooBig := it.tooBig
+	bx.mu.Unlock()
+	if tooBig {
+		return nil, imap.E(fmt.Sprintf("imapmodel: UID %d is larger than Options.MaxMessage", it.uid), imap.TooBig, nil)
+	}
 	text, err := bx.readModel(ctx, it.key)
-	if err != nil {
-		if errors.Is(err, imap.NotFound) {
-			bx.dirty.Store(true)
-			err = imap.E("imapmodel: read a message", imap.ExpungeIssued, err)
-		}
+	switch {
+	case errors.Is(err, imap.NotFound):
+		bx.dirty.Store(true)
+		return nil, imap.E("imapmodel: read a message", imap.ExpungeIssued, err)
+	case errors.Is(err, imap.TooBig):
+		bx.mu.Lock()
+		it.tooBig = true
+		bx.mu.Unlock()
+		return nil, err
+	case err != nil:
 		return nil, err
 	}
 	bx.b.bulk.put(key, text, int64(len(text))+128)
@@ -194,7 +205,7 @@ func (bx *box) digest(ctx context.Context, it *item, g *ghost, wantText bool) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	dg, t, err := message.ParseServed(bytes.NewReader(raw), int64(len(raw)), message.Limits{})
+	dg, t, err := bx.b.parse(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("imapmodel: digest message %s: %w", it.key, err)
 	}
@@ -205,6 +216,16 @@ func (bx *box) digest(ctx context.Context, it *item, g *ghost, wantText bool) (*
 	bx.b.digests.put(key, d, d.cost())
 	bx.b.texts.put(key, t, int64(len(t.Header)+len(t.MIME)+len(t.Body))+256)
 	return d, t, nil
+}
+
+// parse digests a message.
+func (b *Backend) parse(raw []byte) (*message.Digest, *message.Text, error) {
+	p, ok := b.parsers.Get().(*message.Parser)
+	if !ok {
+		p = message.NewParser(message.Limits{})
+	}
+	defer b.parsers.Put(p)
+	return p.ParseServed(bytes.NewReader(raw), int64(len(raw)))
 }
 
 // checkSize says, once for each mailbox, that the model gives wrong sizes:

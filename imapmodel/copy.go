@@ -74,7 +74,7 @@ func (bx *box) writable() error {
 
 // choose finds what is to be copied.
 func (c *copying) choose(ctx context.Context, uids imap.UIDSet) error {
-	if err := c.src.beginTurn(ctx); err != nil {
+	if err := c.src.beginTurn(ctx, c.by); err != nil {
 		return err
 	}
 	defer c.src.turn.release()

@@ -46,9 +46,14 @@ func (bx *box) lookAs(ctx context.Context, known plan) error {
 	}
 	if err != nil {
 		bx.dirty.Store(true)
+		if ctx.Err() == nil && !errors.Is(err, imap.NotFound) {
+			bx.wakeIn(bx.retry.failed(now))
+		}
 		return err
 	}
+	bx.retry.reset()
 	bx.last.Store(now.UnixNano())
+	bx.seen.Store(n)
 	return nil
 }
 
@@ -118,6 +123,9 @@ func (bx *box) measure(ctx context.Context, p *plan) error {
 	readable := p.added[:0]
 	for _, m := range p.added {
 		if m.Size <= 0 || m.HasNUL {
+			if bx.knownBad(&m) {
+				continue
+			}
 			text, err := bx.readModel(ctx, m.Key)
 			switch {
 			case errors.Is(err, imap.NotFound):
@@ -125,7 +133,7 @@ func (bx *box) measure(ctx context.Context, p *plan) error {
 			case ctx.Err() != nil:
 				return err
 			case err != nil:
-				bx.b.opts.Log.Warn("a message cannot be read and is left out", "user", bx.acct.user, "mailbox", bx.modelName(), "key", m.Key, "err", err)
+				bx.leaveOut(&m, err)
 				continue
 			}
 			m.Size = servedSize(text)
@@ -133,7 +141,57 @@ func (bx *box) measure(ctx context.Context, p *plan) error {
 		readable = append(readable, m)
 	}
 	p.added = readable
+	bx.tidyBad()
 	return nil
+}
+
+// knownBad reports whether this version of a message could not be read, and it
+// is too early to try again.
+func (bx *box) knownBad(m *Message) bool {
+	b := bx.bad[m.Key]
+	if b == nil || b.version != m.Version {
+		return false
+	}
+	if !b.until.IsZero() && !bx.b.opts.Clock().Before(b.until) {
+		return false
+	}
+	b.seen = bx.looks.Load()
+	return true
+}
+
+// leaveOut notes that a message cannot be read.
+func (bx *box) leaveOut(m *Message, err error) {
+	b := bx.bad[m.Key]
+	if b == nil || b.version != m.Version {
+		bx.b.opts.Log.Warn("a message cannot be read and is left out", "user", bx.acct.user, "mailbox", bx.modelName(), "key", m.Key, "err", err)
+		b = &badMessage{version: m.Version}
+		if bx.bad == nil {
+			bx.bad = map[string]*badMessage{}
+		}
+		bx.bad[m.Key] = b
+	}
+	b.seen = bx.looks.Load()
+	if errors.Is(err, imap.TooBig) {
+		return // it stays as big as it is
+	}
+	wait := retryAfter(b.fails)
+	b.fails++
+	b.until = bx.b.opts.Clock().Add(wait)
+	bx.wakeIn(wait)
+}
+
+// tidyBad forgets messages that have gone or can be read now, and finds out
+// when one of the others is worth a try.
+func (bx *box) tidyBad() {
+	again := int64(0)
+	for key, b := range bx.bad {
+		if b.seen != bx.looks.Load() {
+			delete(bx.bad, key)
+		} else if at := b.until.UnixNano(); !b.until.IsZero() && (again == 0 || at < again) {
+			again = at
+		}
+	}
+	bx.again.Store(again)
 }
 
 // empty reports whether p changes nothing.

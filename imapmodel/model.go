@@ -20,7 +20,8 @@ import (
 // Errors: an *imap.Error reaches the client as its kind says (imap.E), or in
 // the model's own words (imap.No, imap.Bad). Any other error is a fault of the
 // server: the client is told NO [SERVERBUG] and no more, the log has the cause.
-// Where a mailbox or message is missing, the kind is imap.NotFound.
+// Where a mailbox or message is missing, the kind is imap.NotFound; an error
+// that is fs.ErrNotExist says so, too.
 type Model interface {
 	// Features says what the model can do. The answer never changes.
 	Features() Features
@@ -57,7 +58,9 @@ type Mailbox struct {
 	// name that the user is subscribed to although there is no such mailbox.
 	Subscribed, Missing bool
 
-	SpecialUse []imap.MailboxAttr // what it is for (RFC 6154): imap.AttrSent
+	// SpecialUse says what it is for (RFC 6154): imap.AttrSent. A model with
+	// FeatureSpecialUse has it announced.
+	SpecialUse []imap.MailboxAttr
 	Attrs      []imap.MailboxAttr // other attributes to show: imap.AttrMarked
 
 	// Flags are those that clients may set here; imap.FlagAny among them
@@ -85,7 +88,8 @@ type Message struct {
 	Flags []imap.Flag
 
 	// Date is the internal date; zero means the time at which the message was
-	// first seen.
+	// first seen. Like Size, it counts when the message is first seen: what
+	// changes later under the same Key and Version is not looked at.
 	Date time.Time
 
 	// Size is the number of bytes that Open gives; 0 means unknown. Then the
@@ -122,7 +126,7 @@ const (
 	FeatureSelect                         // [SelectHook]: is told when mailboxes are opened and closed
 	FeatureUser                           // [UserHook]: is told when users come and go
 
-	FeatureSpecialUse // CreateMailbox takes special uses (RFC 6154)
+	FeatureSpecialUse // mailboxes may have special uses (RFC 6154); CreateMailbox, where there is one, takes them
 	FeatureBinary     // messages may hold NUL bytes (RFC 3516)
 	FeatureUTF8       // headers may hold UTF-8 (RFC 9755)
 )

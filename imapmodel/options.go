@@ -4,20 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 )
 
 // Options are what a program may choose for a model. The zero value is fit for
 // a model that keeps everything itself, or for trying one out.
 type Options struct {
-	// Separator parts the levels of mailbox names; 0 means '/'. Flat says that
-	// names have no levels.
+	// Separator parts the levels of mailbox names; 0 means '/'. It is a visible
+	// character of ASCII other than '*', '%', '"' and '\\'. Flat says that names
+	// have no levels.
 	Separator rune
 	Flat      bool
 
 	// PollInterval is the least time between two looks at a mailbox, or at the
-	// list of mailboxes, for models without FeatureWatch. 0 looks before and
-	// after each command. What clients change themselves is seen at once.
+	// list of mailboxes, for models without FeatureWatch. 0 looks in each
+	// command. What clients change themselves is seen at once, and Backend.Changed
+	// and Conn.Poll make the next command look. A model that fails is asked
+	// again after a second, then less and less often, at least once a minute.
 	PollInterval time.Duration
 	// IdleInterval is how often a mailbox is looked at while its clients are
 	// silent, for models without FeatureWatch. 0 means PollInterval, and at
@@ -26,7 +30,10 @@ type Options struct {
 
 	// State keeps what is derived from the model over restarts. nil keeps it in
 	// RAM: then a restart gives new UIDVALIDITYs, so that clients load all
-	// messages again, and OBJECTID and SAVEDATE are not announced.
+	// messages again, and OBJECTID and SAVEDATE are not announced. They are made
+	// from the time in seconds: a program that starts twice in one second
+	// without a State may give the same ones for other messages. Nor is
+	// anything forgotten before the program ends, of whatever user.
 	State State
 
 	// KeepFlags lets clients set flags although the model does not declare
@@ -37,7 +44,8 @@ type Options struct {
 	KeepSubscriptions bool
 
 	// MaxMessage bounds the size of a message that is read from the model, in
-	// bytes; 0 means 64 MB. A larger one cannot be fetched.
+	// bytes; 0 means 64 MB. A larger one cannot be fetched, and if its size is
+	// not known (Message.Size) it is left out.
 	MaxMessage int64
 	// CacheBytes bounds what is kept in RAM of messages that were read; 0 means
 	// 64 MB.
@@ -53,6 +61,14 @@ type Options struct {
 	Log *slog.Logger
 	// Clock is what is taken for the time; nil: time.Now.
 	Clock func() time.Time
+}
+
+// check refuses options that cannot be.
+func (o *Options) check() error {
+	if sep := o.Separator; sep != 0 && (sep <= ' ' || sep > '~' || strings.ContainsRune(`*%"\`, sep)) {
+		return fmt.Errorf("imapmodel: Options.Separator is %q; it must be a visible character of ASCII other than * %% \" \\", sep)
+	}
+	return nil
 }
 
 func (o Options) withDefaults() Options {
@@ -123,8 +139,7 @@ func partsOf(m Model) (parts, error) {
 	check(FeatureWatch, "FeatureWatch", "Watch", part(m, FeatureWatch, &p.watcher))
 	check(FeatureSelect, "FeatureSelect", "Selected or Unselected", part(m, FeatureSelect, &p.selectHook))
 	check(FeatureUser, "FeatureUser", "LoggedIn or LoggedOut", part(m, FeatureUser, &p.userHook))
-	check(FeatureSpecialUse, "FeatureSpecialUse", "CreateMailbox (FeatureMailboxes)", p.editor != nil)
-	declared &^= FeatureBinary | FeatureUTF8
+	declared &^= FeatureSpecialUse | FeatureBinary | FeatureUTF8
 	if declared != 0 {
 		missing = append(missing, fmt.Errorf("imapmodel: %T declares unknown features %#x", m, uint32(declared)))
 	}

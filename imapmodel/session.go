@@ -18,13 +18,19 @@ type session struct {
 	// more; guarded by bx.mu, as is closed.
 	released imap.ModSeq
 	closed   bool
+
+	command int   // of the connection, counted from 1, that asked last
+	begun   int64 // box.looks when it did so first
 }
 
-var _ imapserver.Mailbox = (*session)(nil)
+var (
+	_ imapserver.Mailbox = (*session)(nil)
+	_ imapserver.Poller  = (*session)(nil)
+)
 
-// open adds a session.
-func (bx *box) open(selected string) *session {
-	s := &session{bx: bx, selected: selected}
+// open adds a session, for a command that began when begun looks had been made.
+func (bx *box) open(ctx context.Context, selected string, begun int64) *session {
+	s := &session{bx: bx, selected: selected, command: commandOf(ctx), begun: begun}
 	bx.mu.Lock()
 	defer bx.mu.Unlock()
 	s.released = bx.snap.Load().HighestModSeq()
@@ -33,7 +39,50 @@ func (bx *box) open(selected string) *session {
 }
 
 func (s *session) Snapshot(ctx context.Context) (*mailindex.Snapshot, error) {
-	return s.bx.current(ctx)
+	bx := s.bx
+	if !bx.gone.Load() && !bx.dirty.Load() && !bx.acct.dirty.Load() && s.looked(ctx) {
+		return bx.snap.Load(), nil
+	}
+	bx.acct.keepUp(ctx, bx)
+	return bx.current(ctx)
+}
+
+// looked reports whether the model was looked at since the command began for
+// which the session asks, so that a command looks but once where each of them
+// looks.
+func (s *session) looked(ctx context.Context) bool {
+	bx := s.bx
+	if bx.b.parts.watcher != nil || bx.b.opts.PollInterval > 0 {
+		return false
+	}
+	command := commandOf(ctx)
+	if command == 0 {
+		return false
+	}
+	bx.mu.Lock()
+	defer bx.mu.Unlock()
+	if s.command != command {
+		s.command, s.begun = command, bx.looks.Load()
+	}
+	return bx.seen.Load() > s.begun
+}
+
+// commandOf says which command of its connection ctx is of, counted from 1; 0
+// where it is of none.
+func commandOf(ctx context.Context) int {
+	c := imapserver.ConnFrom(ctx)
+	if c == nil {
+		return 0
+	}
+	return c.Info().Commands + 1
+}
+
+// Poll implements imapserver.Poller.
+func (s *session) Poll() {
+	s.bx.acct.retry.reset()
+	s.bx.acct.dirty.Store(true)
+	s.bx.retry.reset()
+	s.bx.dirty.Store(true)
 }
 
 func (s *session) ID() imap.ObjectID {

@@ -9,13 +9,13 @@ import (
 	"github.com/rookery-mail/rookery/mailindex"
 )
 
-// begin takes the locks of a change to this mailbox and sees to it that what
-// it will start from is true.
-func (bx *box) begin(ctx context.Context) (end func(), err error) {
+// begin takes the locks of a change to this mailbox, for a session, and sees
+// to it that what it will start from is true.
+func (bx *box) begin(ctx context.Context, by *session) (end func(), err error) {
 	if err := bx.acct.write.acquire(ctx); err != nil {
 		return nil, err
 	}
-	if err := bx.beginTurn(ctx); err != nil {
+	if err := bx.beginTurn(ctx, by); err != nil {
 		bx.acct.write.release()
 		return nil, err
 	}
@@ -26,8 +26,10 @@ func (bx *box) begin(ctx context.Context) (end func(), err error) {
 }
 
 // beginTurn takes the box's turn and looks at the model, unless that is known
-// not to have changed.
-func (bx *box) beginTurn(ctx context.Context) error {
+// not to have changed, or the session's command has looked already. by may be
+// nil.
+func (bx *box) beginTurn(ctx context.Context, by *session) error {
+	bx.retry.reset()
 	if err := bx.turn.acquire(ctx); err != nil {
 		return err
 	}
@@ -35,7 +37,7 @@ func (bx *box) beginTurn(ctx context.Context) error {
 	switch {
 	case bx.gone.Load():
 		err = bx.missing()
-	case bx.b.parts.watcher == nil || bx.dirty.Load():
+	case bx.dirty.Load() || bx.b.parts.watcher == nil && (by == nil || !by.looked(ctx)):
 		err = bx.look(ctx)
 	}
 	if err != nil {
@@ -67,7 +69,7 @@ func (s *session) Store(ctx context.Context, req *imapserver.StoreRequest) (*ima
 	if s.ReadOnly() || !bx.canSetFlags() {
 		return nil, &imap.Error{Op: "imapmodel: store flags", Kind: imap.Cannot, Text: "Flags cannot be changed here"}
 	}
-	end, err := bx.begin(ctx)
+	end, err := bx.begin(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +193,7 @@ func (s *session) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 	if s.ReadOnly() || bx.b.parts.remover == nil {
 		return &imap.Error{Op: "imapmodel: expunge", Kind: imap.Cannot, Text: "Messages cannot be removed here"}
 	}
-	end, err := bx.begin(ctx)
+	end, err := bx.begin(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -183,6 +183,12 @@ func (c *Conn) hang(h *hangUp) error {
 
 func (c *Conn) countCommand() {
 	c.counts.commands++
+	c.noteCommand()
+}
+
+// noteCommand brings Info up to date after a command: until then Info.Commands
+// is how many came before it.
+func (c *Conn) noteCommand() {
 	n := c.counts.commands
 	c.info.set(func(i *ConnInfo) { i.Commands, i.LastActive = n, c.srv.now() })
 }
@@ -244,7 +250,8 @@ func (c *Conn) streamRefused(call *Call, err error) error {
 
 // finish tells the client what has changed and gives the tagged reply.
 func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
-	c.countCommand()
+	c.counts.commands++
+	defer c.noteCommand()
 	var h *hangUp
 	var dead *broken
 	switch {

@@ -60,15 +60,20 @@ func Served(raw []byte) []byte {
 // like [Parse] where it holds no NUL, else the digest is that of what
 // [ServedReader] returns, with HasNUL set.
 func ParseServed(raw io.ReaderAt, size int64, lim Limits) (*Digest, *Text, error) {
-	d, t, err := Parse(io.NewSectionReader(raw, 0, size), lim)
+	return NewParser(lim).ParseServed(raw, size)
+}
+
+// ParseServed is the function [ParseServed], with the limits of p.
+func (p *Parser) ParseServed(raw io.ReaderAt, size int64) (*Digest, *Text, error) {
+	d, t, err := p.Parse(io.NewSectionReader(raw, 0, size))
 	if err != nil || !d.HasNUL {
 		return d, t, err
 	}
-	served, err := ServedReader(raw, size, lim)
+	served, err := ServedReader(raw, size, p.lim)
 	if err != nil {
 		return nil, nil, err
 	}
-	if d, t, err = Parse(served, lim); err != nil {
+	if d, t, err = p.Parse(served); err != nil {
 		return nil, nil, err
 	}
 	d.HasNUL = true
