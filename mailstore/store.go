@@ -101,6 +101,7 @@ type Store struct {
 	indexed atomic.Int64  // bytes of all indexes in memory
 	clock   atomic.Uint64 // counts uses of mailboxes
 	unswept atomic.Bool   // a failure may have left blobs that nobody names
+	parsers sync.Pool     // of *message.Parser, with opts.Limits
 
 	mu       sync.Mutex
 	accounts map[driver.Account]*account

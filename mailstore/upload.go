@@ -85,11 +85,25 @@ func (u *Upload) finish(meta []byte) error {
 	return nil
 }
 
+// parse digests a message, with a parser that is there already where the limits
+// are the store's.
+func (s *Store) parse(r io.ReaderAt, size int64, limits message.Limits) (*message.Digest, *message.Text, error) {
+	if limits != s.opts.Limits {
+		return message.ParseServed(r, size, limits)
+	}
+	p, ok := s.parsers.Get().(*message.Parser)
+	if !ok {
+		p = message.NewParser(limits)
+	}
+	defer s.parsers.Put(p)
+	return p.ParseServed(r, size)
+}
+
 // digest derives what is kept of a message, and encodes it.
 func (a *account) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
 	limits := a.store.opts.Limits
 	for {
-		d, t, err := message.ParseServed(r, size, limits)
+		d, t, err := a.store.parse(r, size, limits)
 		if err != nil {
 			return nil, err
 		}
