@@ -165,7 +165,8 @@ func (m *Mail) readMaildir(path string) error {
 	if err != nil {
 		return err
 	}
-	folders, err := md.Folders()
+	defer md.Close()
+	folders, _, err := md.Folders()
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/plainfile"
 )
 
 // A Message is one file of a folder.
@@ -29,76 +30,98 @@ type Message struct {
 	// Size is that of the file.
 	Size int64
 
-	dir  string // of the folder
-	path string
+	folder *Folder
+	rel    string // below the root of the tree
 }
 
 // Messages lists the messages of a folder in the order in which they came: as
 // dovecot-uidlist has it, where that is kept, else by the times that begin the
-// names. notes says what was odd, such as a letter for a keyword that has no
-// name.
-func (f *Folder) Messages() (msgs []Message, notes []string, err error) {
-	keywords, err := readKeywords(f.Dir)
+// names. The notes say what was odd, such as a letter for a keyword that has no
+// name, and what was left out.
+func (f *Folder) Messages() ([]Message, []Note, error) {
+	l := lister{Folder: f, unnamed: make(map[byte]bool)}
+	var err error
+	if l.keywords, err = l.readKeywords(); err != nil {
+		return nil, nil, err
+	}
+	for _, sub := range [...]string{"cur", "new"} {
+		if err := l.list(sub); err != nil {
+			return nil, nil, err
+		}
+	}
+	for c := byte('a'); c <= 'z'; c++ {
+		if l.unnamed[c] {
+			l.notes = append(l.notes, Note{Text: fmt.Sprintf("%s: some messages have the keyword letter %q, for which dovecot-keywords has no name; it is left out", f.Dir, c)})
+		}
+	}
+	uids, err := l.readUIDList()
 	if err != nil {
 		return nil, nil, err
 	}
-	unnamed := make(map[byte]bool)
-	for _, sub := range [...]string{"cur", "new"} {
-		dir := filepath.Join(f.Dir, sub)
-		entries, err := os.ReadDir(dir)
+	sortMessages(l.msgs, uids)
+	return dropTwins(l.msgs), l.notes, nil
+}
+
+// lister gathers what is in a folder.
+type lister struct {
+	*Folder
+	keywords map[byte]imap.Flag
+	unnamed  map[byte]bool // letters
+	msgs     []Message
+	notes    []Note
+}
+
+// list reads cur or new.
+func (l *lister) list(sub string) error {
+	dir := filepath.Join(l.rel, sub)
+	entries, err := plainfile.ReadDir(l.tree.root, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if kind, ok := errors.AsType[*plainfile.KindError](err); ok {
+		l.notes = append(l.notes, l.tree.unread(dir, kind, ""))
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the Maildir: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		rel := filepath.Join(dir, e.Name())
+		info, err := l.tree.root.Lstat(rel)
+		if errors.Is(err, fs.ErrNotExist) && sub == "new" {
+			// A program has just moved it to cur, which has been read.
+			info, err = l.findAgain(e.Name())
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("cannot read the Maildir: %w", err)
+			return fmt.Errorf("cannot read the Maildir: %w", err)
 		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			info, err := os.Stat(filepath.Join(dir, e.Name()))
-			if err != nil && sub == "new" {
-				// A program has just moved it to cur, which has been read.
-				info, err = findAgain(f.Dir, e.Name())
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, nil, fmt.Errorf("cannot read the Maildir: %w", err)
-			}
-			if !info.Mode().IsRegular() {
-				continue
-			}
-			base, letters := splitName(e.Name())
-			msgs = append(msgs, Message{
-				Base: base, Flags: parseFlags(letters, keywords, unnamed), Date: info.ModTime(), Size: info.Size(),
-				dir: f.Dir, path: filepath.Join(dir, e.Name()),
-			})
+		if !info.Mode().IsRegular() {
+			l.notes = append(l.notes, l.tree.unread(rel, &plainfile.KindError{Mode: info.Mode()}, ""))
+			continue
 		}
+		base, letters := splitName(e.Name())
+		l.msgs = append(l.msgs, Message{
+			Base: base, Flags: parseFlags(letters, l.keywords, l.unnamed), Date: info.ModTime(), Size: info.Size(),
+			folder: l.Folder, rel: rel,
+		})
 	}
-	for c := byte('a'); c <= 'z'; c++ {
-		if unnamed[c] {
-			notes = append(notes, fmt.Sprintf("%s: some messages have the keyword letter %q, for which dovecot-keywords has no name; it is left out", f.Dir, c))
-		}
-	}
-	uids, err := readUIDList(f.Dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	sortMessages(msgs, uids)
-	return dropTwins(msgs), notes, nil
+	return nil
 }
 
 // findAgain looks for a file of new that has moved.
-func findAgain(dir, name string) (fs.FileInfo, error) {
-	m := Message{dir: dir}
-	m.Base, _ = splitName(name)
-	path, err := m.find()
+func (f *Folder) findAgain(name string) (fs.FileInfo, error) {
+	base, _ := splitName(name)
+	rel, err := f.find(base)
 	if err != nil {
 		return nil, err
 	}
-	return os.Stat(path)
+	return f.tree.root.Lstat(rel)
 }
 
 // dropTwins keeps one of several files with one base name: the same message,
@@ -108,7 +131,7 @@ func dropTwins(msgs []Message) []Message {
 	out := msgs[:0]
 	for _, m := range msgs {
 		if i, ok := seen[m.Base]; ok && out[i].Size == m.Size {
-			if strings.HasPrefix(m.path, filepath.Join(m.dir, "cur")) {
+			if filepath.Base(filepath.Dir(m.rel)) == "cur" {
 				out[i] = m
 			}
 			continue
@@ -119,33 +142,35 @@ func dropTwins(msgs []Message) []Message {
 	return out
 }
 
-// Open opens the file. When another program has renamed it meanwhile, to set a
-// flag say, it is found by its base name.
+// Open opens the file, which must be a regular one: see package plainfile. When
+// another program has renamed it meanwhile, to set a flag say, it is found by its
+// base name.
 func (m *Message) Open() (*os.File, error) {
-	file, err := os.Open(m.path)
+	file, err := plainfile.Open(m.folder.tree.root, m.rel)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return file, err
 	}
-	path, ferr := m.find()
+	rel, ferr := m.folder.find(m.Base)
 	if ferr != nil {
 		return nil, err
 	}
-	return os.Open(path)
+	return plainfile.Open(m.folder.tree.root, rel)
 }
 
 // Path returns where the file was when the folder was listed.
-func (m *Message) Path() string { return m.path }
+func (m *Message) Path() string { return filepath.Join(m.folder.tree.path, m.rel) }
 
-func (m *Message) find() (string, error) {
+// find looks for the file with a base name.
+func (f *Folder) find(base string) (string, error) {
 	for range 2 { // it may move from new to cur between the two looks
 		for _, sub := range [...]string{"cur", "new"} {
-			dir := filepath.Join(m.dir, sub)
-			entries, err := os.ReadDir(dir)
+			dir := filepath.Join(f.rel, sub)
+			entries, err := plainfile.ReadDir(f.tree.root, dir)
 			if err != nil {
 				continue
 			}
 			for _, e := range entries {
-				if base, _ := splitName(e.Name()); base == m.Base {
+				if b, _ := splitName(e.Name()); b == base {
 					return filepath.Join(dir, e.Name()), nil
 				}
 			}
@@ -216,9 +241,9 @@ func parseFlags(letters string, keywords map[byte]imap.Flag, unnamed map[byte]bo
 
 // readKeywords reads Dovecot's list of keywords: lines "0 $Junk", where 0
 // stands for the letter a.
-func readKeywords(dir string) (map[byte]imap.Flag, error) {
+func (l *lister) readKeywords() (map[byte]imap.Flag, error) {
 	keywords := make(map[byte]imap.Flag)
-	err := eachLine(filepath.Join(dir, "dovecot-keywords"), func(line string) {
+	err := l.eachLine("dovecot-keywords", func(line string) {
 		number, name, ok := strings.Cut(line, " ")
 		n, err := strconv.Atoi(number)
 		if ok && err == nil && 0 <= n && n < 26 && imap.ValidKeyword(name) {
@@ -230,10 +255,10 @@ func readKeywords(dir string) (map[byte]imap.Flag, error) {
 
 // readUIDList reads the order of messages from Dovecot's list: a header line,
 // then lines "uid [fields] :name".
-func readUIDList(dir string) (map[string]uint32, error) {
+func (l *lister) readUIDList() (map[string]uint32, error) {
 	uids := make(map[string]uint32)
 	first := true
-	err := eachLine(filepath.Join(dir, "dovecot-uidlist"), func(line string) {
+	err := l.eachLine("dovecot-uidlist", func(line string) {
 		if first {
 			first = false
 			return
@@ -249,9 +274,14 @@ func readUIDList(dir string) (map[string]uint32, error) {
 }
 
 // eachLine calls fn for the lines of a file, which need not exist.
-func eachLine(path string, fn func(line string)) error {
-	file, err := os.Open(path)
+func (l *lister) eachLine(name string, fn func(line string)) error {
+	rel := filepath.Join(l.rel, name)
+	file, err := plainfile.Open(l.tree.root, rel)
 	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if kind, ok := errors.AsType[*plainfile.KindError](err); ok {
+		l.notes = append(l.notes, l.tree.unread(rel, kind, ""))
 		return nil
 	}
 	if err != nil {
@@ -263,7 +293,7 @@ func eachLine(path string, fn func(line string)) error {
 		fn(strings.TrimSuffix(sc.Text(), "\r"))
 	}
 	if err := sc.Err(); err != nil {
-		return fmt.Errorf("cannot read %s: %w", path, err)
+		return fmt.Errorf("cannot read %s: %w", filepath.Join(l.tree.path, rel), err)
 	}
 	return nil
 }

@@ -66,8 +66,8 @@ type Result struct {
 	Imported  int   // messages
 	Known     int   // messages that had been imported before
 	Bytes     int64 // of the messages imported
-	Odd       int   // messages of those that are broken, or could not be read
-	Unread    int   // messages that could not be read, and were not imported
+	Odd       int   // messages of those that are broken, and what could not be read
+	Unread    int   // files and folders that could not be read, and were not imported
 }
 
 // candidate is a message that may be imported.
@@ -85,6 +85,7 @@ type importer struct {
 	mailbox string
 	report  Reporter
 	result  *Result
+	notes   []string // on the mailbox, told when something new comes into it
 
 	prepared bool // the mailbox
 	waiting  []candidate
@@ -157,6 +158,10 @@ func (im *importer) take(ctx context.Context, c candidate) error {
 		im.report.Note(fmt.Sprintf("%s: NOT imported, because it cannot be read: %v", c.where, err))
 		return nil
 	}
+	for _, note := range im.notes {
+		im.report.Note(note)
+	}
+	im.notes = nil
 	if oddity != "" {
 		im.result.Odd++
 		im.report.Note(fmt.Sprintf("%s: %s; imported as it is", c.where, oddity))

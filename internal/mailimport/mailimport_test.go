@@ -101,6 +101,7 @@ func importMaildir(t *testing.T, dir, mailbox string, a *account) (*mailimport.R
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer m.Close()
 	n := &notes{}
 	res, err := mailimport.Maildir(context.Background(), m, mailbox, a, n)
 	return res, n, err
@@ -232,4 +233,34 @@ func TestMbox(t *testing.T) {
 	// Another file with the same messages has others.
 	path = filepath.Join(dir, "copy")
 	run(one, 1, 0)
+}
+
+// What cannot be read is told every time, what is odd when something new comes.
+func TestNotes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/cur/1600000001.a.h:2,a", "A: 1\n\nx\n")
+	write(t, dir+"/.a&b/new/1600000002.b.h", "A: 2\n\ny\n")
+	write(t, dir+"/.c&d/new/.keep", "")
+	write(t, dir+"/new/dir/x", "")
+	if err := os.Symlink("nowhere", dir+"/cur/1600000003.c.h"); err != nil {
+		t.Fatal(err)
+	}
+	a := &account{}
+	run := func(imported int, want ...string) {
+		t.Helper()
+		res, n, err := importMaildir(t, dir, "", a)
+		if err != nil || res.Imported != imported || res.Unread != 2 || res.Odd != 2 || len(n.lines) != len(want) {
+			t.Fatalf("%+v, %q, %v", res, n.lines, err)
+		}
+		for i := range want {
+			if !strings.Contains(n.lines[i], want[i]) {
+				t.Errorf("note %q does not say %q", n.lines[i], want[i])
+			}
+		}
+	}
+	const link, folder = "cur/1600000003.c.h: NOT imported: it is a symbolic link", "new/dir: NOT imported: it is a directory"
+	run(2, link, folder, "keyword letter", `"a&b"`, `"c&d"`)
+	run(0, link, folder)
+	write(t, dir+"/cur/1600000004.d.h:2,a", "A: 1\n\nx\n")
+	run(1, link, folder, "keyword letter", `"c&d"`)
 }

@@ -19,41 +19,19 @@ import (
 // message is known by where it goes, its base name and its size.
 func Maildir(ctx context.Context, m *maildir.Maildir, mailbox string, target Target, report Reporter) (*Result, error) {
 	res := &Result{}
-	folders, err := m.Folders()
+	sources, total, err := list(m, mailbox, res, report)
 	if err != nil {
 		return res, err
 	}
-	type source struct {
-		mailbox string
-		msgs    []maildir.Message
-	}
-	var sources []source
-	var total int64
-	for _, f := range folders {
-		for _, note := range f.Notes {
-			report.Note(note)
-		}
-		msgs, notes, err := f.Messages()
-		if err != nil {
-			return res, err
-		}
-		for _, note := range notes {
-			report.Note(note)
-		}
-		name, err := below(mailbox, f.Name)
-		if err != nil {
-			return res, fmt.Errorf("folder %s: %w", f.Dir, err)
-		}
-		sources = append(sources, source{name, msgs})
-		total += int64(len(msgs))
-	}
 	var done int64
+	var later []string // notes on folders without messages
 	for _, s := range sources {
-		im := &importer{target: target, mailbox: s.mailbox, report: report, result: res}
+		im := &importer{target: target, mailbox: s.mailbox, report: report, result: res, notes: s.notes}
 		if len(s.msgs) == 0 {
 			if err := im.prepare(ctx); err != nil {
 				return res, err
 			}
+			later = append(later, s.notes...)
 		}
 		for i := range s.msgs {
 			msg := &s.msgs[i]
@@ -71,7 +49,58 @@ func Maildir(ctx context.Context, m *maildir.Maildir, mailbox string, target Tar
 			return res, err
 		}
 	}
+	// Nobody can tell whether an empty mailbox is new; where nothing else is, a
+	// run before has told it.
+	if res.Imported > 0 || res.Known == 0 {
+		for _, note := range later {
+			report.Note(note)
+		}
+	}
 	return res, nil
+}
+
+// source is a folder to import.
+type source struct {
+	mailbox string
+	notes   []string
+	msgs    []maildir.Message
+}
+
+// list lists all folders, and reports what cannot be read.
+func list(m *maildir.Maildir, mailbox string, res *Result, report Reporter) (sources []source, total int64, err error) {
+	unread := func(n maildir.Note) {
+		res.Unread++
+		res.Odd++
+		report.Note(n.Text)
+	}
+	folders, skipped, err := m.Folders()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, n := range skipped {
+		unread(n)
+	}
+	for i := range folders {
+		f := &folders[i]
+		s := source{notes: f.Notes}
+		var notes []maildir.Note
+		if s.msgs, notes, err = f.Messages(); err != nil {
+			return nil, 0, err
+		}
+		for _, n := range notes {
+			if n.Unread {
+				unread(n)
+			} else {
+				s.notes = append(s.notes, n.Text)
+			}
+		}
+		if s.mailbox, err = below(mailbox, f.Name); err != nil {
+			return nil, 0, fmt.Errorf("folder %s: %w", f.Dir, err)
+		}
+		sources = append(sources, s)
+		total += int64(len(s.msgs))
+	}
+	return sources, total, nil
 }
 
 // below returns the name under which a folder goes when the tree is imported

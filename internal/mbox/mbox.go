@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/plainfile"
 )
 
 // A Reader walks through one mbox. It is used by one goroutine at a time; the
@@ -30,6 +31,7 @@ type Reader struct {
 	src  io.ReaderAt
 	size int64
 	file *os.File
+	path string
 
 	br  *bufio.Reader
 	pos int64 // of the next byte of br
@@ -57,31 +59,34 @@ type Message struct {
 }
 
 // Open opens an mbox and reports an error that says what is wrong where the
-// path is none.
+// path is none, or a symbolic link.
 func Open(path string) (*Reader, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := plainfile.OpenPath(path)
+	kind, _ := errors.AsType[*plainfile.KindError](err)
+	link, _ := errors.AsType[*plainfile.LinkError](err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("there is no mbox at %s: the path does not exist", path)
-	}
-	if err != nil {
+	case link != nil:
+		return nil, err
+	case kind != nil && kind.Mode.IsDir():
+		return nil, fmt.Errorf("%s is a directory, not an mbox: is it a Maildir? Then use `import maildir`; a directory of mboxes is imported one by one", path)
+	case kind != nil:
+		return nil, fmt.Errorf("%s is not a regular file: an mbox is read in more than one pass, so copy it to a file first", path)
+	case err != nil:
 		return nil, fmt.Errorf("cannot read the mbox: %w", err)
 	}
 	info, err := file.Stat()
-	if err == nil && info.IsDir() {
-		err = fmt.Errorf("%s is a directory, not an mbox: is it a Maildir? Then use `import maildir`; a directory of mboxes is imported one by one", path)
-	} else if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file: an mbox is read in more than one pass, so copy it to a file first", path)
-	}
 	if err != nil {
 		file.Close()
-		return nil, err
+		return nil, fmt.Errorf("cannot read the mbox: %w", err)
 	}
 	r, err := NewReader(file, info.Size())
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	r.file = file
+	r.file, r.path = file, path
 	return r, nil
 }
 
@@ -125,12 +130,7 @@ func (r *Reader) Close() error {
 func (r *Reader) Size() int64 { return r.size }
 
 // Path returns the name with which the file was opened.
-func (r *Reader) Path() string {
-	if r.file == nil {
-		return ""
-	}
-	return r.file.Name()
-}
+func (r *Reader) Path() string { return r.path }
 
 // maxFromLine bounds a line that separates messages.
 const maxFromLine = 4096
