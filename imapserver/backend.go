@@ -171,7 +171,9 @@ type Mailbox interface {
 	// Snapshot returns the latest published state. It is called before and
 	// after every command, so it must be cheap where nothing has changed; then
 	// it returns the same pointer. A mailbox that has been deleted gives kind
-	// NotFound. The engine shows the snapshot to its client at its leisure.
+	// NotFound. The engine shows the snapshot to its client at its leisure. While
+	// the client idles it may leave the mailbox before Snapshot has returned: its
+	// context ends then, and Close may be called meanwhile.
 	Snapshot(ctx context.Context) (*mailindex.Snapshot, error)
 
 	// ID returns the mailbox's object identifier, or "".
@@ -227,11 +229,13 @@ type Mailbox interface {
 	Close() error
 }
 
-// Poller is a Mailbox that does not look at its data each time Snapshot is
-// called.
+// Poller is implemented by a Mailbox that does not look at its data with every
+// Snapshot. The engine calls it where somebody says that there is something new
+// (Conn.Poll).
 type Poller interface {
-	// Poll makes the next Snapshot look, however short ago it looked last. It
-	// does not block.
+	// Poll makes the next Snapshot look again, however short ago the last look
+	// was. It must not block. It may be called from any goroutine, and shortly
+	// after Close too.
 	Poll()
 }
 

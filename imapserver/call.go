@@ -23,6 +23,7 @@ type Call struct {
 	text   string       // text of the tagged OK
 	stored *storeReport // what a STORE did, for the flags to be told
 
+	misuse    error  // what an extension did wrong while the command was read
 	badName   error  // a mailbox name that parsed and cannot be one
 	typedName string // the last mailbox name as the client gave it
 	befores   []func()
@@ -50,6 +51,8 @@ func (c *Call) Account() Account { return c.Conn.login.account }
 // error ends the connection. mu is held.
 func (c *Conn) serveCommand(ctx context.Context) error {
 	c.dec.Begin()
+	c.reading.Store(true)
+	defer c.reading.Store(false)
 	call, err := c.readCommand()
 	if call == nil {
 		return c.refuse("*", err)
@@ -61,6 +64,7 @@ func (c *Conn) serveCommand(ctx context.Context) error {
 	if err != nil {
 		return c.refuse(call.Tag, err)
 	}
+	c.reading.Store(false)
 	c.counts.badInARow = 0
 	err = c.runCommand(ctx, call, run)
 	return c.finish(ctx, call, err)
@@ -135,6 +139,13 @@ func (c *Conn) parse(call *Call) (Run, error) {
 	if err := c.dec.Err(); err != nil {
 		return nil, err
 	}
+	if run == nil && call.misuse == nil {
+		call.misuse = errors.New("the command's Parse has returned nil")
+	}
+	if call.misuse != nil {
+		err := imap.E("parse "+call.Name, imap.ServerBug, call.misuse)
+		return func(context.Context) error { return err }, nil
+	}
 	if call.badName != nil && !call.cmd.Stream {
 		return func(context.Context) error { return call.badName }, nil
 	}
@@ -148,8 +159,10 @@ func (c *Conn) refuse(tag string, err error) error {
 	}
 	c.log.Debug("command refused", "tag", tag, "err", err)
 	skipErr := c.dec.DiscardCommand()
-	r := c.replyTo(err)
-	c.reply(tag, r)
+	if skipErr != nil && !errors.Is(skipErr, imapwire.ErrSkipTooLarge) {
+		return c.skipFailed(skipErr) // there is no end of the command to reply to
+	}
+	c.reply(tag, c.replyTo(err))
 	c.counts.badInARow++
 	c.countCommand()
 	switch {
@@ -164,7 +177,7 @@ func (c *Conn) refuse(tag string, err error) error {
 // skipFailed ends a connection whose stream cannot be read on.
 func (c *Conn) skipFailed(err error) error {
 	if errors.Is(err, imapwire.ErrSkipTooLarge) {
-		return c.hang(&hangUp{"TOOBIG", "The literal is too large to be skipped"})
+		return c.hang(&hangUp{"TOOBIG", "What was refused is too large to be skipped"})
 	}
 	return c.readFailed(err)
 }

@@ -154,13 +154,13 @@ func (s *storeServer) open() {
 	}
 }
 
-func TestTranscriptsMemory(t *testing.T) { imaptest.Run(t, memoryTarget()) }
+func TestTranscriptsMemory(t *testing.T) { imaptest.RunTranscripts(t, memoryTarget()) }
 func TestRandomMemory(t *testing.T)      { imaptest.Random(t, memoryTarget(), imaptest.RandomOptions{}) }
 func TestConcurrentMemory(t *testing.T) {
 	imaptest.Concurrent(t, memoryTarget(), imaptest.RandomOptions{})
 }
 
-func TestTranscriptsStore(t *testing.T) { imaptest.Run(t, storeTarget()) }
+func TestTranscriptsStore(t *testing.T) { imaptest.RunTranscripts(t, storeTarget()) }
 func TestRandomStore(t *testing.T) {
 	imaptest.Random(t, storeTarget(), imaptest.RandomOptions{Restarts: true})
 }

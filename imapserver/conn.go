@@ -41,6 +41,7 @@ type Conn struct {
 	enc       *imapwire.Encoder
 	login     login
 	sel       *selection // nil unless a mailbox is selected
+	stopLook  func()     // ends the look at the mailbox that an idling client waits for
 	enabled   enabled
 	counts    counts
 	ending    bool        // BYE has been sent
@@ -51,8 +52,12 @@ type Conn struct {
 	// idling while it does so in IDLE.
 	parked, idling atomic.Bool
 	shaking        atomic.Bool // a TLS handshake is under way
+	reading        atomic.Bool // a command is read, and none runs yet
 	// leaving is the BYE that is to be said when no command is under way.
 	leaving atomic.Pointer[hangUp]
+	// poller is the selected mailbox, for Poll, which does not hold mu. Anything
+	// but nil in it can be called.
+	poller atomic.Pointer[Poller]
 
 	news newsQueue
 	info connInfo
@@ -273,12 +278,13 @@ func (c *Conn) leave(h *hangUp) {
 	if !c.leaving.CompareAndSwap(nil, h) {
 		return
 	}
-	// The reader looks at leaving when parked or shaking is set, so one of the
-	// two sees what the other has done. A client that has stopped in the midst
-	// of a command, or does not read what it asked for, is not waited for long.
+	// The reader looks at leaving when parked, shaking or reading is set, so one
+	// of the two sees what the other has done. Half a command is not under way.
+	// A client that has stopped in the midst of a message, or does not read what
+	// it asked for, is not waited for long.
 	now := time.Now()
 	_ = c.nc.SetDeadline(now.Add(byePatience))
-	if c.parked.Load() || c.shaking.Load() {
+	if c.parked.Load() || c.shaking.Load() || c.reading.Load() {
 		_ = c.nc.SetReadDeadline(now)
 	}
 }

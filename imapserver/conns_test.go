@@ -228,10 +228,14 @@ func TestShutdown(t *testing.T) {
 	srv := memoryServer(t, imapserver.Options{Extensions: []*imapserver.Extension{g.extension()}})
 	idle, parked, busy := selected(t, srv), connect(t, srv), login(t, srv)
 	idle.idle()
+	half := selected(t, srv)
+	half.send("h FETCH 1 BODY[") // half a command is not under way
 	busy.send("w XWAIT\r\n")
 	<-g.begun
 	done := make(chan error)
 	go func() { done <- srv.Shutdown(context.Background()) }()
+	half.want("* BYE ")
+	half.wantEnd()
 	idle.want("* BYE ")
 	idle.wantEnd()
 	parked.want("* BYE ")

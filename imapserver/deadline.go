@@ -62,6 +62,9 @@ func (f flushingReader) Read(p []byte) (int, error) {
 		}
 		// In the midst of a command a client is not allowed to be idle.
 		_ = f.c.transport.nc.SetReadDeadline(f.c.patience(f.c.srv.limits.Read))
+		if f.c.reading.Load() && f.c.leaving.Load() != nil {
+			return 0, errLeaving
+		}
 		defer f.c.progress()
 	}
 	return f.r.Read(p)

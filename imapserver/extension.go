@@ -13,7 +13,9 @@ import (
 // are listed in builtin; Options.Extensions takes those of a user, which have
 // the same slots. From the lists the server derives the capability line,
 // ENABLE, the UID forms, the checks of state and the tables of the
-// documentation. New refuses duplicate names.
+// documentation. New refuses what contradicts itself or another extension: two
+// owners of one name, names that no client could write, values without the
+// functions that they need.
 //
 // What changes the sequence view or the codec itself (IMAP4rev2, CONDSTORE and
 // QRESYNC, UTF8=ACCEPT, LITERAL+) is in part a named feature of the core; its

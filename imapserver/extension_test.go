@@ -207,6 +207,7 @@ func TestNewRefuses(t *testing.T) {
 		return e
 	}
 	noop := command("noop", nil)
+	att := &imapserver.FetchAtt{Write: func(*imapwire.Encoder, *imapserver.FetchMessage) error { return nil }}
 	for name, test := range map[string]struct {
 		opts imapserver.Options
 		want string
@@ -218,8 +219,12 @@ func TestNewRefuses(t *testing.T) {
 		"a built-in command": {imapserver.Options{Extensions: []*imapserver.Extension{
 			ext("X", func(e *imapserver.Extension) { e.Commands = append(e.Commands, noop) })}}, "NOOP"},
 		"an item of both": {imapserver.Options{Extensions: []*imapserver.Extension{
-			ext("X", func(e *imapserver.Extension) { e.FetchItems = append(e.FetchItems, &imapserver.FetchItem{Name: "XI"}) }),
-			ext("Y", func(e *imapserver.Extension) { e.FetchItems = append(e.FetchItems, &imapserver.FetchItem{Name: "xi"}) })}}, "X and Y"},
+			ext("X", func(e *imapserver.Extension) {
+				e.FetchItems = append(e.FetchItems, &imapserver.FetchItem{Name: "XI", Att: att})
+			}),
+			ext("Y", func(e *imapserver.Extension) {
+				e.FetchItems = append(e.FetchItems, &imapserver.FetchItem{Name: "xi", Att: att})
+			})}}, "X and Y"},
 		"unknown Without":       {imapserver.Options{Without: []string{"MOOVE"}}, "MOOVE"},
 		"Without the protocol":  {imapserver.Options{Without: []string{"IMAP4rev1"}}, "IMAP4rev1"},
 		"Without what is asked": {imapserver.Options{Without: []string{"CONDSTORE"}}, "QRESYNC"},

@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 
@@ -122,6 +123,10 @@ func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word strin
 		if att, err = item.Parse(c, d, opts); err != nil {
 			d.Fail(err.Error(), word)
 		}
+	}
+	if d.Err() == nil && (att == nil || att.Write == nil) {
+		c.misuse = fmt.Errorf("the Parse of FETCH item %s has returned nothing to write", word)
+		return
 	}
 	if d.Err() != nil || opts.has(att) {
 		return

@@ -58,6 +58,9 @@ func (c *Conn) waitIdling() error {
 	defer func() {
 		c.mu.Lock()
 		c.idling.Store(false)
+		if c.stopLook != nil {
+			c.stopLook()
+		}
 	}()
 	return c.park()
 }

@@ -56,8 +56,8 @@ func TestIdleLimits(t *testing.T) {
 		send   string
 	}{
 		"before login":           {imapserver.Limits{LoginIdle: short, Idle: long, Read: long}, false, ""},
-		"after login":            {imapserver.Limits{LoginIdle: long, Idle: short, Read: long}, true, ""},
-		"in IDLE":                {imapserver.Limits{LoginIdle: long, Idle: short, Read: long}, true, "i IDLE\r\n"},
+		"after login":            {imapserver.Limits{LoginIdle: long, Idle: short, AllowShortIdle: true, Read: long}, true, ""},
+		"in IDLE":                {imapserver.Limits{LoginIdle: long, Idle: short, AllowShortIdle: true, Read: long}, true, "i IDLE\r\n"},
 		"half a command":         {imapserver.Limits{LoginIdle: long, Idle: long, Read: short}, true, "a NOO"},
 		"half a literal":         {imapserver.Limits{LoginIdle: long, Idle: long, Read: short}, true, "a APPEND INBOX {10+}\r\nabc"},
 		"half a literal refused": {imapserver.Limits{LoginIdle: long, Idle: long, Read: short}, true, "a APPEND Nowhere {10+}\r\nabc"},

@@ -106,6 +106,9 @@ func (c *Call) authenticate(ctx context.Context, name string, response []byte) e
 	var user string
 	var known bool
 	exchange := m.Start(ctx, conn, func(u string) { user, known = u, true })
+	if exchange == nil {
+		return imap.E("authenticate with "+name, imap.ServerBug, errors.New("the mechanism's Start has returned nil"))
+	}
 	for {
 		challenge, done, err := exchange.Next(response)
 		if err != nil {

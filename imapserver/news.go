@@ -6,6 +6,7 @@ import (
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
+	"github.com/rookery-mail/rookery/mailindex"
 )
 
 // newsQueue holds what others want to tell a client until it may be told.
@@ -43,8 +44,17 @@ func (c *Conn) Alert(text string) {
 }
 
 // Poll makes the connection look at its mailbox for changes: at once while the
-// client idles, else with its next command. It does not block.
+// client idles, else with its next command. A back end that looks at its data
+// now and then only is told to look again (Poller). It does not block.
 func (c *Conn) Poll() {
+	if p := c.poller.Load(); p != nil {
+		(*p).Poll()
+	}
+	c.wakeMailbox()
+}
+
+// wakeMailbox is what a mailbox calls when it has something new.
+func (c *Conn) wakeMailbox() {
 	c.news.mu.Lock()
 	c.news.mailbox = true
 	c.news.mu.Unlock()
@@ -96,6 +106,9 @@ func (c *Conn) writeNews() error {
 		c.news.mu.Unlock()
 		c.writeQueued()
 		if poll && c.sel != nil {
+			if err := c.enc.Flush(); err != nil { // the look may take its time
+				return err
+			}
 			if err := c.pollIdle(); err != nil {
 				return err
 			}
@@ -107,18 +120,40 @@ func (c *Conn) writeNews() error {
 	}
 }
 
-// pollIdle tells an idling client what is new in its mailbox.
+// pollIdle tells an idling client what is new in its mailbox. mu is held, but
+// not while the back end is asked: the client may end IDLE meanwhile.
 func (c *Conn) pollIdle() error {
 	ctx, cancel := context.WithTimeout(c.srv.ctx, c.srv.limits.Command)
 	defer cancel()
-	err := c.sel.flush(ctx, c, flushAll, nil)
+	sel, before := c.sel, c.sel.latest
+	c.stopLook = cancel
+	latest, err := c.snapshotUnlocked(ctx, sel)
+	c.stopLook = nil
+	switch {
+	case !c.idling.Load() || c.ending:
+		return nil // what follows IDLE looks for itself
+	case c.sel != sel || sel.latest != before:
+		// It has idled, done something else, and idles again: what was found may
+		// be older than what it knows.
+		c.wakeMailbox()
+		return nil
+	case err == nil:
+		err = sel.show(ctx, c, latest, flushAll, nil)
+	}
 	switch {
 	case imap.KindOf(err) == imap.NotFound:
 		return c.hang(&hangUp{"", "The selected mailbox has been deleted"})
 	case err != nil:
-		c.log.Warn("looking at the mailbox failed", "mailbox", c.sel.name, "err", err)
+		c.log.Warn("looking at the mailbox failed", "mailbox", sel.name, "err", err)
 	}
 	return nil
+}
+
+// snapshotUnlocked takes a snapshot without holding mu meanwhile.
+func (c *Conn) snapshotUnlocked(ctx context.Context, sel *selection) (*mailindex.Snapshot, error) {
+	c.mu.Unlock()
+	defer c.mu.Lock() // also where the back end panics
+	return sel.box.Snapshot(ctx)
 }
 
 // writeQueued writes the responses that were pushed. mu is held.

@@ -90,10 +90,13 @@ type Limits struct {
 	LoginCommands, BadCommands int
 
 	// LoginIdle is how long a client may be silent before it is logged in; 5
-	// minutes. Idle is the same afterwards; 65 minutes (RFC 9051 section 5.4
-	// asks for 30 at least). Read is how long it may pause in the midst of a
+	// minutes. Idle is the same afterwards; 65 minutes. RFC 9051 section 5.4
+	// asks for 30 at least, so New refuses less, unless AllowShortIdle. Read is how long it may pause in the midst of a
 	// command, Write how long it may take to accept what is sent; 5 minutes.
 	LoginIdle, Idle, Read, Write time.Duration
+	// AllowShortIdle lets Idle be shorter than the protocol promises to clients:
+	// for tests.
+	AllowShortIdle bool
 	// KeepAlive is how often an idling client is sent an untagged OK, so that
 	// routers do not forget the connection; 4 minutes.
 	KeepAlive time.Duration

@@ -35,8 +35,11 @@ func newRegistry(all []*Extension, features Features, without []string) (*regist
 	r := &registry{}
 	names := map[string]bool{}
 	for _, e := range all {
-		if e.Name == "" || e.RFC == "" {
-			return nil, fmt.Errorf("imapserver: extension %q needs a Name and an RFC (\"-\" for none)", e.Name)
+		if e == nil {
+			return nil, errors.New("imapserver: an extension in Options.Extensions is nil")
+		}
+		if err := e.check(); err != nil {
+			return nil, err
 		}
 		if names[e.Name] {
 			return nil, fmt.Errorf("imapserver: extension %s is listed twice", e.Name)
@@ -45,6 +48,9 @@ func newRegistry(all []*Extension, features Features, without []string) (*regist
 		if features.Has(e.Needs) && !slices.Contains(without, e.Name) {
 			r.extensions = append(r.extensions, e)
 		}
+	}
+	if err := checkRequires(all); err != nil {
+		return nil, err
 	}
 	for _, w := range without {
 		if !names[w] {
@@ -74,6 +80,9 @@ func (r *registry) index() error {
 	t := table{owner: map[string]string{}}
 	for _, e := range r.extensions {
 		r.capabilities = append(r.capabilities, e.Capabilities...)
+		for _, word := range e.words() {
+			t.own(e, "capability", word)
+		}
 		put(&t, e, "command", &r.commands, e.Commands, func(c *Command) string { return c.Name })
 		put(&t, e, "FETCH item", &r.fetchItems, e.FetchItems, func(i *FetchItem) string { return i.Name })
 		put(&t, e, "FETCH modifier", &r.fetchMods, e.FetchMods, func(m *FetchModifier) string { return m.Name })
@@ -106,14 +115,32 @@ func put[T any](t *table, e *Extension, what string, m *map[string]*T, values []
 		*m = map[string]*T{}
 	}
 	for _, v := range values {
-		n := strings.ToUpper(name(v))
-		key := what + " " + n
-		if other, dup := t.owner[key]; dup && t.err == nil {
-			t.err = fmt.Errorf("imapserver: extensions %s and %s both have the %s %s", other, e.Name, what, n)
-		}
-		t.owner[key] = e.Name
-		(*m)[n] = v
+		(*m)[t.own(e, what, name(v))] = v
 	}
+}
+
+// own notes whose a name is, and returns it in capitals.
+func (t *table) own(e *Extension, what, name string) string {
+	n := strings.ToUpper(name)
+	key := what + " " + n
+	if other, dup := t.owner[key]; dup && t.err == nil {
+		t.err = fmt.Errorf("imapserver: extensions %s and %s both have the %s %s", other, e.Name, what, n)
+	}
+	t.owner[key] = e.Name
+	return n
+}
+
+// words are what an extension can add to the capability line; of a word with a
+// Value, what stands before that.
+func (e *Extension) words() []string {
+	var all []string
+	for _, c := range e.Capabilities {
+		all = append(all, c.Name)
+	}
+	for _, m := range e.Mechanisms {
+		all = append(all, "AUTH="+m.Name)
+	}
+	return all
 }
 
 // withFeature announces a capability where the back end has the features.

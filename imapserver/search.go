@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -210,7 +211,11 @@ func (p *searchParser) key(word string) Matcher {
 		return Matcher{}
 	}
 	p.c.charset = p.charset
-	return k.Parse(p.c, d)
+	m := k.Parse(p.c, d)
+	if d.Err() == nil && !m.decides() {
+		p.c.misuse = fmt.Errorf("the Parse of search key %s has returned a Matcher without Row and Match", word)
+	}
+	return m
 }
 
 // text reads a string to search for and folds it. In a charset other than

@@ -27,6 +27,11 @@ type Matcher struct {
 	text *message.Key
 }
 
+// decides reports whether there is something to ask.
+func (k *Matcher) decides() bool {
+	return k.op != opLeaf || k.Row != nil || k.Match != nil || k.text != nil
+}
+
 type matchOp uint8
 
 const (

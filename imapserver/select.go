@@ -83,7 +83,7 @@ func (c *Call) openMailbox(ctx context.Context, name string, examine bool) (*sel
 // beginSelection takes a first look at the mailbox and describes it.
 func (c *Call) beginSelection(ctx context.Context, sel *selection, opts *SelectOptions) error {
 	// The watch begins before the first look, so that nothing falls between.
-	sel.stop = sel.box.Watch(c.Conn.Poll)
+	sel.stop = sel.box.Watch(c.Conn.wakeMailbox)
 	if err := sel.claimRecent(ctx, c.Conn); err != nil {
 		return err
 	}
@@ -93,6 +93,9 @@ func (c *Call) beginSelection(ctx context.Context, sel *selection, opts *SelectO
 	}
 	sel.view = sel.latest
 	sel.keywords = len(sel.latest.Keywords())
+	if p, ok := sel.box.(Poller); ok {
+		c.Conn.poller.Store(&p)
+	}
 	c.Conn.noteState()
 	if err := c.describe(ctx, sel); err != nil {
 		return err
@@ -175,6 +178,7 @@ func (c *Conn) unselect(ctx context.Context) {
 		return
 	}
 	name := c.sel.name
+	c.poller.Store(nil)
 	c.sel.close(c)
 	c.sel = nil
 	if hook := c.srv.opts.Hooks.Unselected; hook != nil {

@@ -52,6 +52,12 @@ func (s *selection) flush(ctx context.Context, c *Conn, mode flushMode, rep *sto
 	if err != nil {
 		return err
 	}
+	return s.show(ctx, c, latest, mode, rep)
+}
+
+// show tells the client what is new in a snapshot that is at least as new as
+// s.latest.
+func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapshot, mode flushMode, rep *storeReport) error {
 	if rep == nil && latest == s.latest && (mode == flushKeepSeq || s.view == latest) {
 		return nil
 	}

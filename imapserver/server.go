@@ -45,7 +45,8 @@ type Server struct {
 var ErrServerClosed = errors.New("imapserver: server closed")
 
 // New returns a server for a back end. It refuses extensions that contradict
-// each other, and a back end that declares features it does not have.
+// each other, limits that break the protocol, and a back end that declares
+// features it does not have.
 func New(backend Backend, auth Authenticator, opts Options) (*Server, error) {
 	if backend == nil || auth == nil {
 		return nil, errors.New("imapserver: New needs a Backend and an Authenticator")
@@ -64,6 +65,9 @@ func New(backend Backend, auth Authenticator, opts Options) (*Server, error) {
 	}
 	reg, err := newRegistry(append(builtin(), opts.Extensions...), backend.Features(), opts.Without)
 	if err != nil {
+		return nil, err
+	}
+	if err := opts.Limits.check(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
