@@ -2,9 +2,25 @@
 // and with a random test of several sessions on one mailbox.
 //
 // It is for the author of a model (or of a whole server): give Run a Target
-// that makes fresh servers, and every transcript of this package runs against
-// them. It speaks to a server through a net.Conn only and knows nothing of its
-// insides; it is not a client library. Start with Target, Run and Random.
+// that makes fresh servers, and everything in this package runs against them,
+// but for what Target.Lacks says they cannot do:
+//
+//	func TestModel(t *testing.T) {
+//		imaptest.Run(t, imaptest.Target{
+//			Lacks: []string{"PLAIN-PORT", "RESTART", "ACCOUNTS"},
+//			New: func(t testing.TB) *imaptest.Server {
+//				server := newServer(t) // an *imapserver.Server over an empty model
+//				t.Cleanup(func() { server.Close() })
+//				return &imaptest.Server{
+//					Dial:  imaptest.Pipe(server.ServeConn),
+//					Users: []imaptest.User{{Name: "ann", Password: "secret"}},
+//				}
+//			},
+//		})
+//	}
+//
+// It speaks to a server through a net.Conn only and knows nothing of its
+// insides; it is not a client library. Start with Target and Run.
 //
 // # Transcripts
 //
@@ -14,7 +30,8 @@
 // numbers the messages of a new mailbox from UID 1.
 //
 //	rfc: 9051 6.4.8            what it proves (required)
-//	needs: MOVE UIDPLUS        capabilities it cannot do without
+//	needs: MOVE UIDPLUS        capabilities it cannot do without (what it needs
+//	                           of the other words of Target.Lacks is found out)
 //	state: selected b=auth     how connections begin: greeting, start (greeting
 //	                           read), auth (default), selected, examined
 //	mailbox: INBOX             what selected and examined mean

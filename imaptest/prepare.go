@@ -13,9 +13,12 @@ import (
 func (r *runner) prepare(ctx context.Context, lacks []string) (reason string, err error) {
 	s := r.script
 	have := map[string]bool{
-		"PLAIN-PORT": r.server.DialPlain != nil,
-		"RESTART":    r.server.Restart != nil,
-		"ACCOUNTS":   len(r.server.Users) > 1,
+		plainPort:    r.server.DialPlain != nil,
+		canRestart:   r.server.Restart != nil,
+		manyAccounts: len(r.server.Users) > 1,
+	}
+	for _, ability := range abilities {
+		have[ability] = !slices.Contains(lacks, ability)
 	}
 	c, err := connect(ctx, "seed", r.server.Dial, r.log)
 	if err != nil {
@@ -28,14 +31,7 @@ func (r *runner) prepare(ctx context.Context, lacks []string) (reason string, er
 	if err := r.capabilities(c, have); err != nil {
 		return "", err
 	}
-	needs := slices.Clone(s.needs)
-	if s.dial == "plain" {
-		needs = append(needs, "PLAIN-PORT")
-	}
-	if s.restarts {
-		needs = append(needs, "RESTART")
-	}
-	for _, need := range needs {
+	for _, need := range s.requires() {
 		switch {
 		case have[need]:
 		case slices.Contains(lacks, need):

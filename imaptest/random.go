@@ -54,8 +54,10 @@ func orDefault(n, otherwise int) int {
 // down to what is needed to fail, and logged as a transcript.
 //
 // The server must announce UIDPLUS; MOVE, IDLE, CONDSTORE and QRESYNC are used
-// where they are announced.
+// where they are announced. Random is skipped where Target.Lacks has what it
+// cannot do without.
 func Random(t *testing.T, target Target, options RandomOptions) {
+	skipRandom(t, target)
 	o := options.withDefaults()
 	for run := range o.Runs {
 		seed := o.Seed + uint64(run)

@@ -15,9 +15,9 @@ import (
 	"testing"
 )
 
-// Run runs every transcript against a server of its own, each as a parallel
-// subtest named after its file.
-func Run(t *testing.T, target Target) {
+// RunTranscripts runs every transcript against a server of its own, each as a
+// parallel subtest named after its file.
+func RunTranscripts(t *testing.T, target Target) {
 	fsys := target.Transcripts
 	if fsys == nil {
 		fsys = Transcripts()

@@ -249,3 +249,31 @@ a S: OK [COPYUID 78 1:3 4:6]
 		t.Errorf("got:\n%s", got)
 	}
 }
+
+// What a script needs follows from what it does.
+func TestRequires(t *testing.T) {
+	for script, want := range map[string]string{
+		"a C: NOOP":                                     "",
+		"a C: UID STORE 1 +FLAGS (\\Seen)":              "FLAGS",
+		"a C: STORE 1 FLAGS $Done":                      "FLAGS KEYWORDS",
+		"a C: STORE 1 +FLAGS.SILENT (\\Deleted)":        "EXPUNGE FLAGS",
+		"a C: UID EXPUNGE 1":                            "EXPUNGE",
+		"a C: MOVE 1 Other":                             "APPEND EXPUNGE",
+		"a C: APPEND INBOX {@m}":                        "APPEND",
+		"a C: FETCH 1 BODY[]":                           "FLAGS EXACT",
+		"a C: FETCH 1 BODY.PEEK[]":                      "EXACT",
+		"a C: CREATE a/b\na C: DELETE a":                "CREATE HASCHILDREN",
+		"a C: DELETE a":                                 "CREATE",
+		"a C: LSUB \"\" *":                              "SUBSCRIBE",
+		"restart":                                       "RESTART",
+		"unordered {\na S: * OK [PERMANENTFLAGS ()]\n}": "FLAGS",
+	} {
+		s, err := parseScript("x.txtar", []byte("rfc: 9051\n\n"+script+"\n-- m --\nx\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(s.requires(), " "); got != want {
+			t.Errorf("%q requires %q, want %q", script, got, want)
+		}
+	}
+}

@@ -38,6 +38,7 @@ type seed struct {
 	flags   string // with parentheses, or ""
 	date    string // with quotes, or ""
 	data    []byte
+	own     bool // a member of the script, not a stock message
 }
 
 type op uint8
@@ -245,8 +246,9 @@ func (s *script) addSeed(value string) error {
 		return fmt.Errorf("seed: wants [mailbox] member [(flags)] [\"date\"], not %q", value)
 	}
 	var messages [][]byte
+	own := false
 	if data, ok := s.members[words[0]]; ok {
-		messages = append(messages, data)
+		messages, own = append(messages, data), true
 	} else if n, err := strconv.Atoi(words[0]); err == nil {
 		for i := range n {
 			messages = append(messages, stockMessage(len(s.seeds)+i+1))
@@ -255,7 +257,7 @@ func (s *script) addSeed(value string) error {
 		return fmt.Errorf("seed: no member %q", words[0])
 	}
 	for _, data := range messages {
-		s.seeds = append(s.seeds, seed{mailbox: mailbox, flags: flags, date: date, data: data})
+		s.seeds = append(s.seeds, seed{mailbox: mailbox, flags: flags, date: date, data: data, own: own})
 	}
 	return nil
 }

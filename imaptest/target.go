@@ -31,12 +31,26 @@ type Target struct {
 
 	// Lacks lists capabilities that the server is not meant to have. A
 	// transcript that needs one is skipped; one that needs a capability which
-	// is neither announced nor listed here fails. Two names are no
-	// capabilities: PLAIN-PORT stands for Server.DialPlain, RESTART for
-	// Server.Restart.
+	// is neither announced nor listed here fails. These names are no
+	// capabilities, but what a server can do unless they are listed:
+	//
+	//	ACCOUNTS     there are two users in Server.Users
+	//	PLAIN-PORT   Server.DialPlain
+	//	RESTART      Server.Restart
+	//	APPEND       clients add messages (seeds, APPEND, COPY, MOVE)
+	//	EXPUNGE      clients remove messages (EXPUNGE, CLOSE, MOVE, \Deleted)
+	//	FLAGS        clients set flags (STORE, \Seen by FETCH)
+	//	KEYWORDS     clients make keywords
+	//	CREATE       clients create, delete and rename mailboxes
+	//	HASCHILDREN  a mailbox that has others below it can be deleted
+	//	SUBSCRIBE    subscriptions are kept
+	//	EXACT        messages are given back byte for byte as they were added
+	//
+	// Which of them a transcript needs follows from what it does.
 	Lacks []string
 
-	// Transcripts are run in place of this package's own when not nil.
+	// Transcripts are run in place of this package's own when not nil, and then
+	// nothing else is.
 	Transcripts fs.FS
 
 	// Update, when not empty, is the directory where transcripts whose server

@@ -21,7 +21,7 @@ import (
 // against a process and a data folder of its own.
 func TestTranscripts(t *testing.T) {
 	binary := buildBinary(t)
-	imaptest.Run(t, imaptest.Target{New: func(t testing.TB) *imaptest.Server {
+	imaptest.RunTranscripts(t, imaptest.Target{New: func(t testing.TB) *imaptest.Server {
 		d := &daemonProcess{t: t, binary: binary, dir: t.TempDir()}
 		if err := os.WriteFile(filepath.Join(d.dir, "users"), []byte("ann:{PLAIN}a\nbob:{PLAIN}b\n"), 0o600); err != nil {
 			t.Fatal(err)

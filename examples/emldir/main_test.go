@@ -55,8 +55,6 @@ func (r *running) start(t testing.TB) {
 	r.server = server
 }
 
-func (r *running) dial(context.Context) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	go r.server.ServeConn(context.Background(), theirs)
-	return ours, nil
+func (r *running) dial(ctx context.Context) (net.Conn, error) {
+	return imaptest.Pipe(r.server.ServeConn)(ctx)
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"net"
 	"os"
 	"testing"
 
@@ -19,11 +17,7 @@ func TestTranscripts(t *testing.T) {
 			}
 			t.Cleanup(func() { server.Close() })
 			return &imaptest.Server{
-				Dial: func(context.Context) (net.Conn, error) {
-					ours, theirs := net.Pipe()
-					go server.ServeConn(context.Background(), theirs)
-					return ours, nil
-				},
+				Dial:  imaptest.Pipe(server.ServeConn),
 				Users: []imaptest.User{{Name: "ann", Password: "secret"}},
 			}
 		},

@@ -2,9 +2,7 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,13 +12,6 @@ import (
 	"github.com/rookery-mail/rookery/imapserver"
 	"github.com/rookery-mail/rookery/imaptest"
 )
-
-// pipe connects to a server.
-func pipe(server *imapserver.Server) net.Conn {
-	ours, theirs := net.Pipe()
-	go server.ServeConn(context.Background(), theirs)
-	return ours
-}
 
 func TestTranscripts(t *testing.T) {
 	imaptest.Run(t, imaptest.Target{
@@ -33,7 +24,7 @@ func TestTranscripts(t *testing.T) {
 				}
 			}
 			return &imaptest.Server{
-				Dial:  func(context.Context) (net.Conn, error) { return pipe(server), nil },
+				Dial:  imaptest.Pipe(server.ServeConn),
 				Users: []imaptest.User{{Name: "ann", Password: "secret"}},
 			}
 		},
@@ -74,7 +65,10 @@ func TestFile(t *testing.T) {
 // A client that idles is told of an item at once.
 func TestNewsWhileIdle(t *testing.T) {
 	server, l := serve(t, filepath.Join(t.TempDir(), "todo.json"))
-	conn := pipe(server)
+	conn, err := imaptest.Pipe(server.ServeConn)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer conn.Close()
 	lines := bufio.NewReader(conn)
 	until := func(prefix string) {
