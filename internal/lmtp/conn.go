@@ -2,7 +2,6 @@ package lmtp
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -26,10 +25,9 @@ type conn struct {
 	once   sync.Once
 
 	br       *bufio.Reader
-	line     int    // length of the command line so far
-	command  []byte // the beginning of it
 	chunk    int64  // bytes of a BDAT chunk that are still to come
 	leftover []byte // to be given to the library before anything else
+	written  replies
 
 	mu       sync.Mutex
 	busy     bool // a message is coming in
@@ -111,35 +109,21 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.full {
 		return 0, c.goodbye("421 4.3.2 Too many connections\r\n")
 	}
-	b, err := c.br.Peek(1)
-	if err == nil {
-		b, _ = c.br.Peek(min(c.br.Buffered(), len(p)))
-	}
-	if len(b) == 0 {
-		if c.isStopping() {
-			return 0, c.goodbye("421 4.3.2 Server is shutting down\r\n")
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return 0, c.goodbye("421 4.4.2 Nothing was said for too long\r\n")
-		}
+	line, err := c.br.ReadSlice('\n')
+	switch {
+	case len(line) > maxCommand:
+		return 0, c.goodbye("500 5.5.2 The command line is too long\r\n")
+	case err != nil && c.isStopping():
+		return 0, c.goodbye("421 4.3.2 Server is shutting down\r\n")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, c.goodbye("421 4.4.2 Nothing was said for too long\r\n")
+	case err != nil:
 		return 0, err
 	}
-	eol := bytes.IndexByte(b, '\n')
-	if eol >= 0 {
-		b = b[:eol+1]
-	}
-	if c.line += len(b); c.line > maxCommand {
-		return 0, c.goodbye("500 5.5.2 The command line is too long\r\n")
-	}
-	if room := 64 - len(c.command); room > 0 {
-		c.command = append(c.command, b[:min(room, len(b))]...)
-	}
-	if eol >= 0 {
-		c.chunk = chunkSize(string(c.command))
-		c.line, c.command = 0, c.command[:0]
-	}
-	n := copy(p, b)
-	c.br.Discard(n)
+	c.chunk = chunkSize(string(line))
+	c.leftover = addDomain(line)
+	n := copy(p, c.leftover)
+	c.leftover = c.leftover[n:]
 	return n, nil
 }
 
@@ -161,7 +145,7 @@ func chunkSize(line string) int64 {
 // of the connection.
 func (c *conn) goodbye(line string) error {
 	c.Conn.SetWriteDeadline(time.Now().Add(2 * time.Second))
-	io.WriteString(c.Conn, line)
+	_, _ = io.WriteString(c.Conn, line)
 	return io.EOF
 }
 

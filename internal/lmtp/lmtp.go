@@ -2,7 +2,8 @@
 // [Deliverer], which answers for each recipient after the message is durable.
 //
 // The commands are emersion/go-smtp's; the bytes of a message are read by this
-// package, because they must stay as they came (see conn). It is no SMTP server
+// package, because they must stay as they came (see conn), and some replies are
+// put in other words (see dialect.go). It is no SMTP server
 // for the open net: who can connect can deliver. Start with [New].
 package lmtp
 
@@ -23,7 +24,8 @@ import (
 
 // Deliverer is where the mail goes. It is safe for concurrent use.
 type Deliverer interface {
-	// Resolve returns the user that an address (local-part@domain) belongs to.
+	// Resolve returns the user that an address (local-part@domain, or a local-part
+	// alone) belongs to.
 	// Kind NotFound refuses the recipient for good, any other error for now.
 	Resolve(ctx context.Context, address string) (user string, err error)
 	// Deliver puts a message into the user's INBOX and returns when that is

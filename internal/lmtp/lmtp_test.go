@@ -315,3 +315,40 @@ func TestNoRoom(t *testing.T) {
 	room = nil
 	c.say("MAIL FROM:<a@example.org>", "250 ")
 }
+
+// RFC 5321 has recipients without a domain for <Postmaster>, and programs on the
+// machine itself for all users.
+func TestRecipientWithoutADomain(t *testing.T) {
+	d := &desk{}
+	_, c := start(t, d, lmtp.Options{})
+	c.hello()
+	c.say("MAIL FROM:<>", "250 2.1.0 Sender OK")
+	c.say("rcpt to: <ann+x>", "250 2.1.5 Recipient OK")
+	c.say(`RCPT TO:<"bob">`, "250 2.1.5 Recipient OK")
+	c.say("RCPT TO:<nobody>", "550 5.1.1")
+	for _, bad := range []string{"<>", "<a b>", "<@>", "<@x>", "<ann", "<a@>", "<(a)>"} {
+		c.say("RCPT TO:"+bad, "501 5.5.2 Syntax: RCPT TO:<address>")
+	}
+	for _, part := range []string{"RCPT TO:", "<full", ">", "\r\n"} { // in as many packets, most likely
+		c.send(part)
+	}
+	c.expect("250 2.1.5 Recipient OK")
+	c.say("DATA", "354 Send the message")
+	c.send("A: 1\r\n\r\nx\r\n.\r\n")
+	c.expect("250 2.1.5 <ann+x> Delivered", "250 2.1.5 <bob> Delivered", "552 5.2.2 <full> ")
+	if got := d.mail["ann"][0]; !strings.Contains(got, "Delivered-To: ann+x\r\n") || !strings.Contains(got, "for <ann+x>;") {
+		t.Errorf("ann's mail: %q", got)
+	}
+}
+
+func TestPlainReplies(t *testing.T) {
+	_, c := start(t, &desk{}, lmtp.Options{})
+	c.say("MAIL FROM:<a@x>", "502 5.5.1 Give LHLO first")
+	c.hello()
+	c.say("NOOP", "250 2.0.0 OK\r\n")
+	c.say("VRFY ann", "252 2.5.0 Users are not verified")
+	c.say("MAIL FROM:a b", "501 5.5.2 Syntax: MAIL FROM:<address>")
+	c.say("MAIL FROM:<"+strings.Repeat("a", 7000)+"@x>", "250 2.1.0 Sender OK\r\n") // more than a buffer
+	c.say("RCPT TO:<ann+"+strings.Repeat("a", 7000)+"@x>", "250 2.1.5 Recipient OK\r\n")
+	c.say("RSET", "250 2.0.0 Session reset")
+}

@@ -24,7 +24,11 @@ type session struct {
 	rcpts  []recipient
 }
 
-type recipient struct{ address, user string }
+type recipient struct {
+	name    string // for the library
+	address string
+	user    string
+}
 
 // Reset forgets the transaction.
 func (s *session) Reset() {
@@ -53,12 +57,13 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 }
 
 // Rcpt adds a recipient.
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+func (s *session) Rcpt(name string, _ *smtp.RcptOptions) error {
+	to := takeDomain(name)
 	user, err := s.server.to.Resolve(s.server.ctx, to)
 	if err != nil {
 		return s.server.refuse(err, to)
 	}
-	s.rcpts = append(s.rcpts, recipient{to, user})
+	s.rcpts = append(s.rcpts, recipient{name, to, user})
 	return nil
 }
 
@@ -92,7 +97,7 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 			err := s.deliver(rcpt, msg)
 			mu.Lock()
 			defer mu.Unlock()
-			status.SetStatus(rcpt.address, err)
+			status.SetStatus(rcpt.name, err)
 		})
 	}
 	wg.Wait()
