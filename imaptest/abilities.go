@@ -35,7 +35,9 @@ var (
 	reDelete    = regexp.MustCompile(`^DELETE "?([^" ]+)"?$`)
 	reSubscribe = regexp.MustCompile(`^(UN)?SUBSCRIBE |^LSUB |\bSUBSCRIBED\b`)
 	reContent   = regexp.MustCompile(wordsOfContent)
-	reSeedWord  = regexp.MustCompile(`[( ][$A-Za-z]`)
+	// Who proves who he is to become another needs another.
+	reSecondUser = regexp.MustCompile(`\$(USER2|PASS2|PLAIN2|PROXY)\b`)
+	reSeedWord   = regexp.MustCompile(`[( ][$A-Za-z]`)
 )
 
 // requires returns all that a script cannot do without: the capabilities that
@@ -82,7 +84,10 @@ func (s *script) requires() []string {
 			add(reFlagShown.MatchString(line), canFlag)
 			add(strings.Contains(line, `\*`), canKeyword)
 			add(strings.Contains(line, `\DELETED`), canExpunge)
+			add(strings.Contains(line, "[MAILBOXID "), "OBJECTID")
+			add(strings.Contains(line, "[HIGHESTMODSEQ "), "CONDSTORE")
 		}
+		add(reSecondUser.MatchString(line), manyAccounts)
 		add(reContent.MatchString(line), canKeepBytes)
 	})
 	return needs

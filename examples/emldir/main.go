@@ -17,7 +17,8 @@ import (
 	"github.com/rookery-mail/rookery/imapserver"
 )
 
-// archive is the model: a file system with messages in it.
+// archive is the model: a file system with messages in it. What has been removed
+// since it was listed needs no care: fs.ErrNotExist means imap.NotFound.
 type archive struct{ files fs.FS }
 
 func (a archive) Features() imapmodel.Features { return 0 }
