@@ -21,8 +21,9 @@ func condStore() *Extension {
 				return nil
 			})
 		}}},
-		StatusItems: []*StatusItem{{Name: "HIGHESTMODSEQ", Enables: (*Conn).enableCondStore, Write: func(c *Conn, w *imapwire.Encoder, s *Status) {
-			w.ModSeq(max(s.HighestModSeq, 1))
+		StatusItems: []*StatusItem{{Name: "HIGHESTMODSEQ", Enables: (*Conn).enableCondStore, Write: func(w *imapwire.Encoder, m *StatusMailbox) error {
+			w.ModSeq(max(m.HighestModSeq, 1))
+			return nil
 		}}},
 		FetchItems: []*FetchItem{{Name: "MODSEQ", Att: &FetchAtt{Enables: (*Conn).enableCondStore, Write: func(w *imapwire.Encoder, m *FetchMessage) error {
 			w.Raw("MODSEQ (")
@@ -31,9 +32,9 @@ func condStore() *Extension {
 			return nil
 		}}}},
 		FetchMods: []*FetchModifier{{Name: "CHANGEDSINCE", Parse: parseChangedSince}},
-		StoreMods: []*StoreModifier{{Name: "UNCHANGEDSINCE", Parse: func(c *Call, d *imapwire.Decoder, req *StoreRequest) {
+		StoreMods: []*StoreModifier{{Name: "UNCHANGEDSINCE", Parse: func(c *Call, d *imapwire.Decoder, opts *StoreOptions) {
 			d.SP()
-			req.UnchangedSince, req.HasUnchangedSince = d.ModSeqOrZero(), true
+			opts.UnchangedSince, opts.HasUnchangedSince = d.ModSeqOrZero(), true
 			c.before(c.Conn.enableCondStore)
 		}}},
 		SearchKeys: []*SearchKey{{Name: "MODSEQ", Parse: parseSearchModSeq}},

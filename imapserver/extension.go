@@ -129,7 +129,7 @@ type FetchModifier struct {
 // StoreModifier is a modifier of STORE (RFC 4466 section 2.5).
 type StoreModifier struct {
 	Name  string
-	Parse func(c *Call, d *imapwire.Decoder, req *StoreRequest)
+	Parse func(c *Call, d *imapwire.Decoder, opts *StoreOptions)
 }
 
 // SearchKey is a key of SEARCH (RFC 9051 section 6.4.4).
@@ -152,7 +152,9 @@ type StatusItem struct {
 	Name string
 	// Enables, where set, is called before the response.
 	Enables func(*Conn)
-	Write   func(c *Conn, w *imapwire.Encoder, s *Status)
+	// Write writes the item's value; its name has been written. After an error
+	// nothing of the mailbox's response is sent, and the error is the command's.
+	Write func(w *imapwire.Encoder, m *StatusMailbox) error
 }
 
 // ListSelect is a selection option of LIST (RFC 5258 section 3.1).

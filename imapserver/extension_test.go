@@ -61,8 +61,8 @@ func everything() *imapserver.Extension {
 				return nil
 			})
 		}}},
-		StoreMods: []*imapserver.StoreModifier{{Name: "XSTAR", Parse: func(_ *imapserver.Call, _ *imapwire.Decoder, req *imapserver.StoreRequest) {
-			req.Flags = append(req.Flags, "X-Star")
+		StoreMods: []*imapserver.StoreModifier{{Name: "XSTAR", Parse: func(_ *imapserver.Call, _ *imapwire.Decoder, opts *imapserver.StoreOptions) {
+			opts.Flags = append(opts.Flags, "X-Star")
 		}}},
 		SearchKeys: []*imapserver.SearchKey{{Name: "XODD", Parse: func(*imapserver.Call, *imapwire.Decoder) imapserver.Matcher {
 			return imapserver.Matcher{Row: func(m *imapserver.SearchMessage) bool { return m.Row.UID%2 == 1 }}
@@ -80,8 +80,9 @@ func everything() *imapserver.Extension {
 			w.Number(sum)
 			return true
 		}}},
-		StatusItems: []*imapserver.StatusItem{{Name: "XREAD", Write: func(_ *imapserver.Conn, w *imapwire.Encoder, s *imapserver.Status) {
-			w.Number(s.Messages - s.Unseen)
+		StatusItems: []*imapserver.StatusItem{{Name: "XREAD", Write: func(w *imapwire.Encoder, m *imapserver.StatusMailbox) error {
+			w.Number(m.Messages - m.Unseen)
+			return nil
 		}}},
 		ListSelects: []*imapserver.ListSelect{{Name: "XINBOX", Match: func(m *imapserver.ListEntry) bool { return m.Name == "INBOX" }}},
 		ListReturns: []*imapserver.ListReturn{{

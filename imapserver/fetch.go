@@ -17,10 +17,10 @@ type FetchOptions struct {
 	Atts []*FetchAtt
 	// Keep leaves out rows for which it is false; nil keeps all.
 	Keep func(mailindex.Row) bool
-	// Before is called in order before the first FETCH response. uids are the
-	// messages that were named, uidSet the set as a client under UID FETCH gave
-	// it, which may name messages that do not exist.
-	Before []func(ctx context.Context, c *Call, uidSet imap.NumSet) error
+	// Before is called in order before the first FETCH response. set is what the
+	// client gave: UIDs in UID FETCH (Call.UID), which need not exist, else
+	// sequence numbers, and empty for "$". An error is the command's.
+	Before []func(ctx context.Context, c *Call, set imap.NumSet) error
 
 	Since imap.ModSeq // of CHANGEDSINCE; 0 where it was not given
 
@@ -29,13 +29,23 @@ type FetchOptions struct {
 }
 
 // FetchMessage is a message that FETCH writes. *Message has what the items'
-// Need asked for; it is nil where they need nothing.
+// Need asked for; it is nil where they need nothing. It is valid until the
+// function that it was given to returns.
 type FetchMessage struct {
 	*Message
-	Seq imap.SeqNum
-	Row mailindex.Row
-	sel *selection
+	Seq  imap.SeqNum
+	Row  mailindex.Row
+	from *fetcher
 }
+
+// Context returns the context of the command.
+func (m *FetchMessage) Context() context.Context { return m.from.ctx }
+
+// Conn returns the connection; its User is whose message it is.
+func (m *FetchMessage) Conn() *Conn { return m.from.c.Conn }
+
+// MailboxName returns the name of the message's mailbox, in UTF-8.
+func (m *FetchMessage) MailboxName() string { return m.from.sel.name }
 
 // fetchCommand is FETCH and UID FETCH (RFC 9051 section 6.4.5).
 func fetchCommand() *Command {
@@ -177,16 +187,16 @@ func (c *Call) fetch(ctx context.Context, set imap.NumSet, saved bool, opts *Fet
 	if err != nil {
 		return err
 	}
-	f := fetcher{c: c, sel: sel, opts: opts, seen: newlySeen}
+	f := fetcher{ctx: ctx, c: c, sel: sel, opts: opts, seen: newlySeen}
 	f.flags, f.modseq = c.att("FLAGS"), c.att("MODSEQ")
 	for _, a := range opts.Atts {
 		f.need |= a.Need
 	}
+	write := f.writeMessages
 	if f.need == 0 {
-		f.writeRows(uids)
-		return c.Conn.enc.Err()
+		write = f.writeRows
 	}
-	if err := f.writeMessages(ctx, uids); err != nil {
+	if err := write(ctx, uids); err != nil {
 		return err
 	}
 	return f.unreadable
@@ -267,6 +277,7 @@ func rowsOf(v *mailindex.Snapshot, uids imap.UIDSet) iter.Seq2[*mailindex.Page, 
 
 // fetcher writes the FETCH responses of one command.
 type fetcher struct {
+	ctx  context.Context // of the command, for items that look something up
 	c    *Call
 	sel  *selection
 	opts *FetchOptions
@@ -279,14 +290,21 @@ type fetcher struct {
 }
 
 // writeRows writes responses that need the index only.
-func (f *fetcher) writeRows(uids imap.UIDSet) {
-	m := FetchMessage{sel: f.sel}
+func (f *fetcher) writeRows(ctx context.Context, uids imap.UIDSet) error {
+	m := FetchMessage{from: f}
 	for p, i := range rowsOf(f.sel.view, uids) {
 		m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
-		if f.opts.Keep == nil || f.opts.Keep(m.Row) {
-			_ = f.write(&m) // items of the index cannot fail
+		if f.opts.Keep != nil && !f.opts.Keep(m.Row) {
+			continue
+		}
+		if err := f.write(&m); err != nil {
+			return err
+		}
+		if i == 0 && ctx.Err() != nil { // asked once a page
+			return ctx.Err()
 		}
 	}
+	return nil
 }
 
 // fetchBatch is how many rows are asked of the back end at a time.
@@ -303,7 +321,7 @@ func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
 				f.noteUnreadable(rows[i], msg.Err)
 				return nil
 			}
-			return f.write(&FetchMessage{Message: msg, Seq: seqs[i], Row: rows[i], sel: f.sel})
+			return f.write(&FetchMessage{Message: msg, Seq: seqs[i], Row: rows[i], from: f})
 		})
 	}
 	for p, i := range rowsOf(f.sel.view, uids) {

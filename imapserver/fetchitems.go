@@ -17,7 +17,7 @@ func baseFetchItems() []*FetchItem {
 		}}},
 		{Name: "FLAGS", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
 			w.Raw("FLAGS ")
-			m.sel.writeFlagSet(w, m.Row.UID, m.Row.Flags)
+			m.from.sel.writeFlagSet(w, m.Row.UID, m.Row.Flags)
 			return nil
 		}}},
 		{Name: "INTERNALDATE", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
@@ -74,8 +74,9 @@ func objectID() *Extension {
 			idKey("EMAILID", func(m *Message) imap.ObjectID { return m.EmailID }),
 			idKey("THREADID", func(m *Message) imap.ObjectID { return m.ThreadID }),
 		},
-		StatusItems: []*StatusItem{{Name: "MAILBOXID", Write: func(_ *Conn, w *imapwire.Encoder, s *Status) {
-			w.Raw("(" + string(s.ID) + ")")
+		StatusItems: []*StatusItem{{Name: "MAILBOXID", Write: func(w *imapwire.Encoder, m *StatusMailbox) error {
+			w.Raw("(" + string(m.ID) + ")")
+			return nil
 		}}},
 	}
 }

@@ -1,6 +1,7 @@
 package imapserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -12,13 +13,27 @@ import (
 	"github.com/rookery-mail/rookery/message"
 )
 
-// SearchMessage is a message that a search key looks at by its index entry.
+// SearchMessage is a message that a search key looks at by its index entry. It
+// is valid until the function that it was given to returns.
 type SearchMessage struct {
 	Seq  imap.SeqNum
 	Row  mailindex.Row
 	View *mailindex.Snapshot
-	sel  *selection
+	from *searcher
 }
+
+// Context returns the context of the command.
+func (m *SearchMessage) Context() context.Context { return m.from.ctx }
+
+// Conn returns the connection; its User is whose message it is.
+func (m *SearchMessage) Conn() *Conn { return m.from.c.Conn }
+
+// MailboxName returns the name of the message's mailbox, in UTF-8.
+func (m *SearchMessage) MailboxName() string { return m.from.sel.name }
+
+// Fail ends the search with an error: for a key that has to look something up
+// and cannot. What the key returns then does not matter.
+func (m *SearchMessage) Fail(err error) { m.from.err = cmp.Or(m.from.err, err) }
 
 // SearchOptions are the return options of one SEARCH.
 type SearchOptions struct {
@@ -109,7 +124,7 @@ func (c *Call) parseSearchReturns(d *imapwire.Decoder, opts *SearchOptions) {
 // search runs a program and answers.
 func (c *Call) search(ctx context.Context, program Matcher, opts *SearchOptions) error {
 	sel := c.Conn.sel
-	s := searcher{sel: sel, program: program}
+	s := searcher{ctx: ctx, c: c, sel: sel, program: program}
 	positions, err := s.run(ctx)
 	if err != nil {
 		c.saveNothing(opts)

@@ -17,10 +17,10 @@ func baseSearchKeys() []*SearchKey {
 	keys := []*SearchKey{
 		rowKey("ALL", func(*SearchMessage) bool { return true }),
 		rowKey("NEW", func(m *SearchMessage) bool {
-			return m.sel.isRecent(m.Row.UID) && m.bits()&mailindex.BitSeen == 0
+			return m.from.sel.isRecent(m.Row.UID) && m.bits()&mailindex.BitSeen == 0
 		}),
-		rowKey("OLD", func(m *SearchMessage) bool { return !m.sel.isRecent(m.Row.UID) }),
-		rowKey("RECENT", func(m *SearchMessage) bool { return m.sel.isRecent(m.Row.UID) }),
+		rowKey("OLD", func(m *SearchMessage) bool { return !m.from.sel.isRecent(m.Row.UID) }),
+		rowKey("RECENT", func(m *SearchMessage) bool { return m.from.sel.isRecent(m.Row.UID) }),
 		keywordKey("KEYWORD", true), keywordKey("UNKEYWORD", false),
 		sizeKey("LARGER", func(size, n int64) bool { return size > n }),
 		sizeKey("SMALLER", func(size, n int64) bool { return size < n }),

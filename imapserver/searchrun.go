@@ -138,14 +138,17 @@ func matchMessage(key message.Key, msg *Message) verdict {
 
 // searcher runs one search program over a session's view.
 type searcher struct {
+	ctx     context.Context // of the command, for keys that look something up
+	c       *Call
 	sel     *selection
 	program Matcher
+	err     error // what SearchMessage.Fail was told first
 }
 
 // run returns the positions that match, ascending.
 func (s *searcher) run(ctx context.Context) ([]int, error) {
 	var found, unsure []int
-	m := SearchMessage{View: s.sel.view, sel: s.sel}
+	m := SearchMessage{View: s.sel.view, from: s}
 	for p := range s.sel.view.Pages() {
 		for i := range p.Len() {
 			m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
@@ -154,6 +157,9 @@ func (s *searcher) run(ctx context.Context) ([]int, error) {
 				found = append(found, p.First+i)
 			case open:
 				unsure = append(unsure, p.First+i)
+			}
+			if s.err != nil {
+				return nil, s.err
 			}
 		}
 		if err := ctx.Err(); err != nil {
@@ -185,7 +191,7 @@ func (s *searcher) ask(ctx context.Context, positions []int, need Need) (found, 
 		for i, pos := range batch {
 			rows[i] = s.sel.view.Row(pos)
 		}
-		m := SearchMessage{View: s.sel.view, sel: s.sel}
+		m := SearchMessage{View: s.sel.view, from: s}
 		err := s.sel.box.Fetch(ctx, rows, need, func(i int, msg *Message) error {
 			// Who is gone is not found (RFC 2180 section 4.3).
 			m.Row, m.Seq = rows[i], imap.SeqNum(batch[i]+1)
@@ -198,7 +204,7 @@ func (s *searcher) ask(ctx context.Context, positions []int, need Need) (found, 
 			case open:
 				unsure = append(unsure, batch[i])
 			}
-			return nil
+			return s.err
 		})
 		if err != nil {
 			return nil, nil, err

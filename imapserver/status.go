@@ -1,6 +1,8 @@
 package imapserver
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 
 	"github.com/rookery-mail/rookery/imapwire"
@@ -42,22 +44,61 @@ func (c *Call) status(ctx context.Context, name string, items []*StatusItem) err
 			item.Enables(c.Conn)
 		}
 	}
+	values, err := c.statusValues(&StatusMailbox{Status: st, ctx: ctx, conn: c.Conn, name: name}, items)
+	if err != nil {
+		return err
+	}
 	w := c.Writer()
 	w.Raw("* STATUS ")
 	w.Mailbox(name)
 	w.SP()
-	w.List(len(items), func(i int) {
-		w.Raw(items[i].Name)
-		w.SP()
-		items[i].Write(c.Conn, w, st)
-	})
+	w.RawBytes(values)
 	w.CRLF()
 	return nil
 }
 
+// statusValues writes the items aside, so that nothing is sent if one fails.
+func (c *Call) statusValues(m *StatusMailbox, items []*StatusItem) ([]byte, error) {
+	var values bytes.Buffer
+	w := imapwire.NewEncoder(&values, imapwire.EncoderOptions{Pool: c.Conn.srv.pool})
+	defer w.Release()
+	w.SetMode(c.Writer().Mode())
+	var err error
+	w.List(len(items), func(i int) {
+		w.Raw(items[i].Name)
+		w.SP()
+		if err == nil {
+			err = items[i].Write(w, m)
+		}
+	})
+	err = cmp.Or(err, w.Flush())
+	return values.Bytes(), err
+}
+
+// StatusMailbox is a mailbox that STATUS, or LIST with STATUS, writes items of.
+// It is valid until the function that it was given to returns.
+type StatusMailbox struct {
+	*Status
+	ctx  context.Context
+	conn *Conn
+	name string
+}
+
+// Context returns the context of the command.
+func (m *StatusMailbox) Context() context.Context { return m.ctx }
+
+// Conn returns the connection; its User is whose mailbox it is.
+func (m *StatusMailbox) Conn() *Conn { return m.conn }
+
+// MailboxName returns the mailbox's name in UTF-8.
+func (m *StatusMailbox) MailboxName() string { return m.name }
+
 // statusNumber is an item whose value is a number.
 func statusNumber(name string, value func(*Status) uint64) *StatusItem {
-	return &StatusItem{Name: name, Write: func(_ *Conn, w *imapwire.Encoder, s *Status) { w.Number64(value(s)) }}
+	return &StatusItem{Name: name, Write: func(w *imapwire.Encoder, m *StatusMailbox) error {
+		w.Number64(value(m.Status))
+		return nil
+	}}
 }
 
 func baseStatusItems() []*StatusItem {
@@ -89,8 +130,9 @@ func appendLimit() *Extension {
 	return &Extension{
 		Name: "APPENDLIMIT", RFC: "7889", Needs: FeatureAppend,
 		Capabilities: []Capability{{Name: "APPENDLIMIT=", Value: func(s *Server) string { return decimal(s.limits.Message) }}},
-		StatusItems: []*StatusItem{{Name: "APPENDLIMIT", Write: func(c *Conn, w *imapwire.Encoder, _ *Status) {
-			w.Number64(uint64(c.srv.limits.Message))
+		StatusItems: []*StatusItem{{Name: "APPENDLIMIT", Write: func(w *imapwire.Encoder, m *StatusMailbox) error {
+			w.Number64(uint64(m.conn.srv.limits.Message))
+			return nil
 		}}},
 	}
 }

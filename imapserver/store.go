@@ -13,8 +13,23 @@ func storeCommand() *Command {
 		States: Selected, UID: true, KeepSeq: true, Parse: parseStore}
 }
 
+// StoreOptions are what one STORE asks for. The request's UIDs are known when it
+// runs, its Op behind the modifiers.
+type StoreOptions struct {
+	StoreRequest
+	// Before is called in order before anything is changed, unless the STORE is
+	// refused or names no messages. It may take UIDs out of the request, and add
+	// flags. An error is the command's.
+	Before []func(ctx context.Context, c *Call, req *StoreRequest) error
+	// After is called in order when the change is durable. The request's UIDs are
+	// those that were changed; res has the others. An error is the command's; what
+	// has changed is told all the same.
+	After []func(ctx context.Context, c *Call, req *StoreRequest, res *StoreResult) error
+}
+
 func parseStore(c *Call, d *imapwire.Decoder) Run {
-	var req StoreRequest
+	var opts StoreOptions
+	req := &opts.StoreRequest
 	d.SP()
 	set, saved := d.NumSet()
 	d.SP()
@@ -22,7 +37,7 @@ func parseStore(c *Call, d *imapwire.Decoder) Run {
 		d.NonEmptyList(func() {
 			word := d.Keyword()
 			if m := c.Conn.srv.reg.storeMods[word]; m != nil {
-				m.Parse(c, d, &req)
+				m.Parse(c, d, &opts)
 			} else {
 				d.Fail("a modifier of STORE that this server has", word)
 			}
@@ -51,12 +66,21 @@ func parseStore(c *Call, d *imapwire.Decoder) Run {
 		if req.UIDs, err = sel.resolve(set, saved, c.UID); err != nil {
 			return err
 		}
-		return c.store(ctx, &req, silent)
+		return c.store(ctx, &opts, silent)
 	}
 }
 
-func (c *Call) store(ctx context.Context, req *StoreRequest, silent bool) error {
+func (c *Call) store(ctx context.Context, opts *StoreOptions, silent bool) error {
+	req := &opts.StoreRequest
 	if req.UIDs.IsEmpty() {
+		return nil
+	}
+	for _, before := range opts.Before {
+		if err := before(ctx, c, req); err != nil {
+			return err
+		}
+	}
+	if req.UIDs.IsEmpty() { // none is left
 		return nil
 	}
 	if err := checkFlags(req.Flags); err != nil {
@@ -69,6 +93,11 @@ func (c *Call) store(ctx context.Context, req *StoreRequest, silent bool) error 
 	// What could not be stored is not reported as if it had been.
 	req.UIDs = req.UIDs.Subtract(res.Modified).Subtract(res.Missing)
 	c.stored = &storeReport{req: req, modseq: res.ModSeq, silent: silent, uid: c.UID}
+	for _, after := range opts.After {
+		if err := after(ctx, c, req, res); err != nil {
+			return err
+		}
+	}
 	switch {
 	case !res.Modified.IsEmpty():
 		return c.notModified(req, res, silent)
