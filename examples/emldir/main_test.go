@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapmodel"
 	"github.com/rookery-mail/rookery/imapserver"
 	"github.com/rookery-mail/rookery/imaptest"
@@ -57,4 +59,21 @@ func (r *running) start(t testing.TB) {
 
 func (r *running) dial(ctx context.Context) (net.Conn, error) {
 	return imaptest.Pipe(r.server.ServeConn)(ctx)
+}
+
+// What has been removed since it was listed is missing, not broken.
+func TestRemovedDirectory(t *testing.T) {
+	files := fstest.MapFS{"work/one.eml": {Data: []byte("Subject: one\n\n")}}
+	backend, err := imapmodel.New(archive{files}, imapmodel.Options{PollInterval: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := backend.Open(t.Context(), "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	delete(files, "work/one.eml")
+	if _, err := account.Status(t.Context(), "work"); !errors.Is(err, imap.NotFound) {
+		t.Errorf("got %v, want NotFound", err)
+	}
 }
