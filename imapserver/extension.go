@@ -17,6 +17,18 @@ import (
 // owners of one name, names that no client could write, values without the
 // functions that they need.
 //
+// The functions named Parse read what follows their word, which has been read;
+// the blank behind it has not, where something follows (Decoder.SP). They are
+// called while the command is being read, so they must change nothing: what is
+// to happen goes into the options that they are given, or the value they return.
+// What the client wrote wrongly is told with Decoder.Fail(expected, got): the
+// command is answered with BAD, whatever else Parse returns. After that, as
+// after any error of the decoder, everything that is read has its zero value, so
+// only loops need to look at Decoder.Err. Parse leaves unread what comes behind:
+// a blank, a closing parenthesis, the line's end.
+//
+// Names are taken in any case; they are atoms without "[".
+//
 // What changes the sequence view or the codec itself (IMAP4rev2, CONDSTORE and
 // QRESYNC, UTF8=ACCEPT, LITERAL+) is in part a named feature of the core; its
 // Extension has the rest.
@@ -68,10 +80,13 @@ const (
 	LoggedIn = Authenticated | Selected
 )
 
-// Command is a command of the protocol. Parse reads the arguments, without the
-// line's end, and returns what runs the command; the engine reads the line's
-// end, checks that nothing was wrong, runs it, tells the client what changed in
-// the mailbox, and writes the tagged reply from the error that Run returned.
+// Command is a command of the protocol. Parse reads the arguments, from the blank
+// behind the name to before the line's end, and returns what runs the command;
+// the engine reads the line's end, checks that nothing was wrong, runs it, tells
+// the client what changed in the mailbox, and writes the tagged reply from the
+// error that Run returned. Run writes untagged responses to Call.Writer, whole
+// lines; the text of the OK is set with Call.OK. Commands that work with messages
+// read a set with Decoder.NumSet and give it to Call.Resolve when they run.
 type Command struct {
 	Name   string // "MOVE"
 	Args   string // the ABNF of its arguments, for BAD answers and the reference
@@ -83,9 +98,10 @@ type Command struct {
 	KeepSeqUID bool
 	// Stream is for commands that read on from the connection while they run
 	// (APPEND, IDLE, AUTHENTICATE, STARTTLS, COMPRESS): Parse reads as far as
-	// it needs, and Run answers for the rest of the line.
+	// it needs, and Run answers for the rest of the line, its end included.
 	Stream bool
 
+	// Parse must not return nil, unless it has failed.
 	Parse func(c *Call, d *imapwire.Decoder) Run
 }
 
@@ -96,23 +112,30 @@ type Run func(ctx context.Context) error
 // FetchItem is a data item of FETCH (RFC 9051 section 6.4.5).
 type FetchItem struct {
 	Name string // "ENVELOPE"; of items with a section, what stands before "["
-	// Parse reads what follows the name and returns the item for this command.
-	// nil means that nothing follows.
+	// Parse reads what follows the name, as "[" does, and returns the item for
+	// this command. It may add to the other options. An error's text is what was
+	// expected in place of the item: it becomes a BAD. nil means that nothing
+	// follows.
 	Parse func(c *Call, d *imapwire.Decoder, opts *FetchOptions) (*FetchAtt, error)
-	// Att is the item where Parse is nil.
+	// Att is the item where Parse is nil. All connections share it.
 	Att *FetchAtt
 }
 
-// FetchAtt is one item of one FETCH command.
+// FetchAtt is one item of one FETCH command. Its functions are called by the
+// goroutine that runs the command, for one message after the other.
 type FetchAtt struct {
-	Need Need
+	Need Need // what Check and Write use of FetchMessage.Message
 	Seen bool // reading it sets \Seen
 	// Enables, where set, is called before the first response.
 	Enables func(*Conn)
 	// Check, where set, reports why the item cannot be written, before anything
-	// of the message's response is. The message is left out then.
+	// of the message's response is. The message is left out then, and the
+	// command ends with this error when the others have been written. Write is
+	// called for the same message before Check is for the next, so an item that
+	// Parse has made can keep for it what Check has found out.
 	Check func(m *FetchMessage) error
-	// Write writes the item's name and value.
+	// Write writes the item's name, a blank and the value. It should not fail:
+	// half a response cannot be taken back, so an error ends the connection.
 	Write func(w *imapwire.Encoder, m *FetchMessage) error
 
 	// sent is what the client sees of it where that depends on arguments, with
@@ -120,13 +143,16 @@ type FetchAtt struct {
 	sent string
 }
 
-// FetchModifier is a modifier of FETCH (RFC 4466 section 2.4).
+// FetchModifier is a modifier of FETCH, in parentheses behind the items (RFC 4466
+// section 2.4).
 type FetchModifier struct {
 	Name  string
 	Parse func(c *Call, d *imapwire.Decoder, opts *FetchOptions)
 }
 
-// StoreModifier is a modifier of STORE (RFC 4466 section 2.5).
+// StoreModifier is a modifier of STORE (RFC 4466 section 2.5). It stands between
+// the set and the flags, so Parse knows neither; StoreOptions.Before and After
+// do.
 type StoreModifier struct {
 	Name  string
 	Parse func(c *Call, d *imapwire.Decoder, opts *StoreOptions)
@@ -134,7 +160,9 @@ type StoreModifier struct {
 
 // SearchKey is a key of SEARCH (RFC 9051 section 6.4.4).
 type SearchKey struct {
-	Name  string
+	Name string
+	// Parse returns what decides whether a message matches; Row or Match of it
+	// must be set.
 	Parse func(c *Call, d *imapwire.Decoder) Matcher
 }
 
@@ -143,7 +171,8 @@ type SearchReturn struct {
 	Name string
 	// Parse reads the option's arguments, if it has any; it may be nil.
 	Parse func(c *Call, d *imapwire.Decoder, opts *SearchOptions)
-	// Write writes the item of the ESEARCH response; nil or false means none.
+	// Write writes its item of the ESEARCH response, with a blank in front:
+	// " COUNT 5". It reports whether it has written anything; nil writes nothing.
 	Write func(w *imapwire.Encoder, r *SearchResult) bool
 }
 
@@ -170,15 +199,18 @@ type ListSelect struct {
 
 // ListReturn is a return option of LIST (RFC 5258 section 3.2).
 type ListReturn struct {
-	Name  string
+	Name string
+	// Parse reads the option's arguments; nil means that it has none.
 	Parse func(c *Call, d *imapwire.Decoder, opts *ListOptions)
 	// Attrs adds attributes to an entry.
 	Attrs func(m *ListEntry, opts *ListOptions)
-	// After writes what follows the LIST response of an entry.
+	// After writes what follows the LIST response of an entry: whole responses.
+	// An error is the command's.
 	After func(ctx context.Context, c *Call, m *ListEntry, opts *ListOptions) error
 }
 
-// SelectParam is a parameter of SELECT and EXAMINE (RFC 4466 section 2.1).
+// SelectParam is a parameter of SELECT and EXAMINE (RFC 4466 section 2.1). What
+// it does goes into SelectOptions.Then.
 type SelectParam struct {
 	Name  string
 	Parse func(c *Call, d *imapwire.Decoder, opts *SelectOptions)
@@ -192,7 +224,9 @@ type CreateParam struct {
 
 // AppendData is a form of message data of APPEND other than a literal: a name
 // and a list in parentheses (RFC 4466 section 2.7). Parse is called behind the
-// opening parenthesis and reads the message into the call's upload.
+// opening parenthesis, while the command runs; it reads the message with
+// Call.ReadMessage, and then the closing parenthesis (Decoder.Byte). It returns
+// the decoder's error, or one of its own: then nothing is appended.
 type AppendData struct {
 	Name  string
 	Parse func(ctx context.Context, c *Call, d *imapwire.Decoder, item *AppendItem) error
@@ -212,7 +246,8 @@ type Mechanism struct {
 	// Options.InsecureAuth is set.
 	Plaintext bool
 	// Start begins an exchange. done is called by the mechanism, before its
-	// Next returns done, with the name of the user who is now logged in.
+	// Next returns done, with the name of the user who is now logged in. ctx is
+	// that of the command. Start must not return nil.
 	Start func(ctx context.Context, c *Conn, done func(user string)) sasl.Server
 }
 

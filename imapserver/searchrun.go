@@ -10,7 +10,9 @@ import (
 )
 
 // Matcher decides whether a message matches a search key. One of Row and Match
-// is set: Row looks at the index entry, Match also at what Need asks for.
+// is set: Row looks at the index entry, Match also at what Need asks for. Both
+// are called by the goroutine that runs the command. A key that looks something
+// up tells SearchMessage.Fail where it cannot.
 //
 // A search first asks every key what the index alone can tell; the back end is
 // asked for messages only where that leaves the answer open.
