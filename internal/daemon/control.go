@@ -141,16 +141,17 @@ func (c *control) RemoveUser(ctx context.Context, name string) error {
 
 // told makes an error whose text is all that is to be said.
 func told(kind imap.Kind, format string, args ...any) error {
-	return &toldError{fmt.Sprintf(format, args...), kind}
+	return &toldError{fmt.Sprintf(format, args...), kind, nil}
 }
 
 type toldError struct {
-	text string
-	kind imap.Kind
+	text  string
+	kind  imap.Kind
+	cause error // nil where there is none
 }
 
-func (e *toldError) Error() string { return e.text }
-func (e *toldError) Unwrap() error { return e.kind }
+func (e *toldError) Error() string   { return e.text }
+func (e *toldError) Unwrap() []error { return []error{e.kind, e.cause} }
 
 func noUser(name string) error {
 	return told(imap.NotFound, "there is no user %q in the store; `rookery user list` shows those there are (users of a passwd file are changed in that file)", name)
@@ -167,19 +168,10 @@ func checkUser(name, hash string) error {
 	return nil
 }
 
-// checkName refuses user names that mail programs or the passwd file could not
-// carry.
+// checkName is passwd.CheckName with the kind that clients of the socket get.
 func checkName(name string) error {
-	if name == "" {
-		return told(imap.Cannot, "the name of the user is empty")
-	}
-	for _, r := range name {
-		if r <= ' ' || r == 0x7f || r == ':' {
-			return told(imap.Cannot, "the user name %q has a blank, a colon or a control character in it; use letters, digits and marks like . - _ @", name)
-		}
-	}
-	if len(name) > 255 {
-		return told(imap.Cannot, "the user name has %d bytes, at most 255 are possible", len(name))
+	if err := passwd.CheckName(name); err != nil {
+		return told(imap.Cannot, "%v", err)
 	}
 	return nil
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/rookery-mail/rookery/internal/demo"
 	"github.com/rookery-mail/rookery/internal/passwd"
 	"github.com/rookery-mail/rookery/mailstore"
-	"github.com/rookery-mail/rookery/mailstore/datadir"
 )
 
 // demoMark is a file that says that a data folder is a demo's, and may be
@@ -26,7 +25,7 @@ const demoMark = "DEMO"
 // openDemo opens a fresh store with sample mail. A folder that has anything
 // else in it than an earlier demo is left alone.
 func openDemo(ctx context.Context, path string, t tuning) (*storage, error) {
-	dir, err := datadir.Open(nil, path)
+	dir, err := openDir(nil, path)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/rookery-mail/rookery/internal/overlayfs"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
-	"github.com/rookery-mail/rookery/mailstore/datadir"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
@@ -37,10 +36,10 @@ func openToLook(ctx context.Context, path string) (_ *storage, err error) {
 		return nil, fmt.Errorf("%s is not a rookery store: it has no file FORMAT", path)
 	}
 	over := overlayfs.New(vfs.Default)
-	dir, err := datadir.Open(nil, path)
+	dir, err := openDir(nil, path)
 	if imap.KindOf(err) == imap.NoPermission {
 		// Nobody writes to what cannot be written to, so no lock is needed.
-		dir, err = datadir.Open(over, path)
+		dir, err = openDir(over, path)
 	}
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func openStorage(ctx context.Context, path string, log *slog.Logger) (*storage, 
 }
 
 func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
-	dir, err := datadir.Open(t.fs, path)
+	dir, err := openDir(t.fs, path)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -144,7 +145,11 @@ func parse(path string, r io.Reader) (map[string]Hash, []Hash, error) {
 	n := 0
 	for sc.Scan() {
 		n++
-		name, h, ok, err := parseLine(sc.Bytes())
+		line := sc.Bytes()
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff")) // editors on Windows write it
+		}
+		name, h, ok, err := parseLine(line)
 		if err == nil && ok && first[name] != 0 {
 			err = fmt.Errorf("the user %q is on line %d already; remove one of the two", name, first[name])
 		}
@@ -181,6 +186,9 @@ func parseLine(line []byte) (name string, h Hash, ok bool, err error) {
 	case name == "":
 		return "", Hash{}, false, errors.New("there is no name in front of the colon; lines look like name:{SCHEME}hash")
 	}
+	if err := CheckName(name); err != nil {
+		return "", Hash{}, false, err
+	}
 	if !isPlain(rest) {
 		// Dovecot's files have more fields, which say nothing to us. A password
 		// in the clear may hold colons and blanks; nothing else can.
@@ -200,4 +208,24 @@ func isPlain(s string) bool {
 		return ok
 	}
 	return false
+}
+
+// CheckName refuses names that no user can have, whether in a file or in the
+// store: empty ones, those of more than 255 bytes, and those with blanks, colons
+// or control characters, which mail programs or files could not carry.
+func CheckName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the name of the user is empty")
+	case len(name) > 255:
+		return fmt.Errorf("the user name %.20q... has %d bytes, at most 255 are possible", name, len(name))
+	case !utf8.ValidString(name):
+		return fmt.Errorf("the user name %q is not text in UTF-8", name)
+	}
+	for _, r := range name {
+		if r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) {
+			return fmt.Errorf("the user name %q has a blank, a colon or a control character in it; use letters, digits and marks like . - _ @", name)
+		}
+	}
+	return nil
 }

@@ -206,13 +206,18 @@ func (h Hash) fits(password string) bool {
 func (h Hash) cost() int64 { return int64(h.memory) + 16 }
 
 // New hashes a password with argon2id and a fresh salt, in the form that Parse
-// reads. It refuses an empty password and one longer than 4096 bytes.
+// reads. It refuses an empty password, one longer than 4096 bytes, and one with
+// NUL, CR or LF: logins with that would never succeed, because IMAP has no NUL
+// and SASL PLAIN ends at it, and mail programs take one line.
 func New(password string) (string, error) {
 	if password == "" {
 		return "", errors.New("the password is empty")
 	}
 	if len(password) > maxPassword {
 		return "", fmt.Errorf("the password is longer than %d bytes", maxPassword)
+	}
+	if strings.ContainsAny(password, "\x00\r\n") {
+		return "", errors.New("there is a NUL, CR or LF in the password, which no mail program could send; choose another one")
 	}
 	salt := make([]byte, newSalt)
 	if _, err := rand.Read(salt); err != nil {

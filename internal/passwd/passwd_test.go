@@ -198,3 +198,47 @@ func TestCheckEndsWithContext(t *testing.T) {
 		t.Errorf("Check with an ended context: %v, %v", ok, err)
 	}
 }
+
+func TestNames(t *testing.T) {
+	long := strings.Repeat("x", 256)
+	for _, bad := range []string{"", long, "a b", "a\tb", "a\u00a0b", "a:b", "a\x00", "a\u0085", "\xff"} {
+		if passwd.CheckName(bad) == nil {
+			t.Errorf("CheckName(%q) takes it", bad)
+		}
+	}
+	for _, good := range []string{"ann", "ann@example.org", "jürgen", long[1:], "a.b-c_d+e"} {
+		if err := passwd.CheckName(good); err != nil {
+			t.Error(err)
+		}
+	}
+	// A file has the same rules.
+	path := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(path, []byte("ann:{PLAIN}x\na b:{PLAIN}x\n"+long+":{PLAIN}x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := passwd.Open(path); err == nil || !strings.Contains(err.Error(), "users:2: the user name \"a b\" has a blank") || !strings.Contains(err.Error(), "users:3: ") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestByteOrderMark(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(path, []byte("\ufeffann:{PLAIN}x\r\nbob:{PLAIN}y\r\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := passwd.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := f.Lookup("ann"); !ok || f.Len() != 2 {
+		t.Error("ann is not there")
+	}
+}
+
+func TestPasswordsThatCannotBeSent(t *testing.T) {
+	for _, bad := range []string{"a\x00b", "a\rb", "a\n"} {
+		if _, err := passwd.New(bad); err == nil || !strings.Contains(err.Error(), "NUL, CR or LF") {
+			t.Errorf("New(%q): %v", bad, err)
+		}
+	}
+}

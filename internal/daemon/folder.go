@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/datadir"
+)
+
+// openDir is datadir.Open with errors for the person at the keyboard: without
+// what the IMAP server would tell a client of them.
+func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
+	dir, err := datadir.Open(fs, path)
+	if err == nil {
+		return dir, nil
+	}
+	kind := imap.KindOf(err)
+	if file := fileInPath(path); file != "" {
+		return nil, told(kind, "%s is a file; name a folder", file)
+	}
+	inner, ok := errors.AsType[*imap.Error](err)
+	if !ok || inner.Err == nil {
+		return nil, err
+	}
+	if system, ok := errors.AsType[*os.PathError](err); ok {
+		text := fmt.Sprintf("cannot open the data folder %s: %v", path, system)
+		if errors.Is(err, os.ErrPermission) {
+			text += "; it must belong to the user who runs this command"
+		}
+		return nil, &toldError{text, kind, err}
+	}
+	return nil, &toldError{inner.Err.Error(), kind, err}
+}
+
+// fileInPath returns the part of a path that is a file where a folder should be,
+// or "".
+func fileInPath(path string) string {
+	for {
+		if info, err := os.Stat(path); err == nil {
+			if info.IsDir() {
+				return ""
+			}
+			return path
+		}
+		above := filepath.Dir(path)
+		if above == path {
+			return ""
+		}
+		path = above
+	}
+}
