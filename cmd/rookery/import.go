@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -11,13 +12,15 @@ import (
 	"github.com/rookery-mail/rookery/internal/maildir"
 	"github.com/rookery-mail/rookery/internal/mailimport"
 	"github.com/rookery-mail/rookery/internal/mbox"
+	"github.com/rookery-mail/rookery/internal/passwd"
 )
 
 const importLong = `Bring mail from files into a user's account, which is made where it is missing.
 
 An import can be run again at any time, also after it was interrupted: messages
 that came before are left out, and what the user has deleted since stays
-deleted. The files are only read. A message that is broken is imported as it is,
+deleted. The files are only read. Symbolic links are not followed, and what is no
+regular file is left out and reported. A message that is broken is imported as it is,
 and reported. Lines that end in LF alone get CRLF; nothing else changes.`
 
 type importFlags struct{ data, user, mailbox string }
@@ -48,13 +51,14 @@ With --mailbox, the top of the tree goes into that mailbox and its folders below
 A message is known again by its folder, its base name and its size.`,
 		Args: oneArg("the path of the Maildir"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
+			if err := f.check(cmd); err != nil {
 				return err
 			}
 			m, err := maildir.Open(args[0])
 			if err != nil {
 				return err
 			}
+			defer m.Close()
 			return f.run(cmd.Context(), std, "messages", func(ctx context.Context, t mailimport.Target, r mailimport.Reporter) (*mailimport.Result, error) {
 				return mailimport.Maildir(ctx, m, f.mailbox, t, r)
 			})
@@ -79,7 +83,7 @@ A message is known again by the path of the file, what it says, and its position
 among messages of the file that say the same.`,
 		Args: oneArg("the path of the mbox"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
+			if err := f.check(cmd); err != nil {
 				return err
 			}
 			m, err := mbox.Open(args[0])
@@ -105,18 +109,37 @@ func (f *importFlags) add(cmd *cobra.Command) {
 type importer func(context.Context, mailimport.Target, mailimport.Reporter) (*mailimport.Result, error)
 
 // check refuses flags that cannot be meant.
-func (f *importFlags) check() error {
+func (f *importFlags) check(cmd *cobra.Command) error {
 	if f.user == "" {
 		return usage("whose mail is it? Name the account with --user")
 	}
-	if f.mailbox != "" {
-		name, err := imap.NormalizeMailbox(f.mailbox, maildir.Separator)
-		if err != nil {
-			return usage("--mailbox: %w", err)
-		}
-		f.mailbox = name
+	if err := passwd.CheckName(f.user); err != nil {
+		return usage("--user: %w", err)
+	}
+	if err := checkMailbox(cmd, "mailbox", &f.mailbox); err != nil {
+		return err
 	}
 	return checkData(f.data)
+}
+
+// checkMailbox normalises the mailbox that a flag names, if it was given.
+func checkMailbox(cmd *cobra.Command, flag string, name *string) error {
+	if !cmd.Flags().Changed(flag) {
+		return nil
+	}
+	if *name == "" {
+		return usage("--%s is empty: name a mailbox, or leave the flag away", flag)
+	}
+	normal, err := imap.NormalizeMailbox(*name, maildir.Separator)
+	if err != nil {
+		why := err.Error()
+		if e, ok := errors.AsType[*imap.Error](err); ok && e.Text != "" {
+			why = e.Text
+		}
+		return usage("--%s cannot be %.80q: the %s; a name is like Archive/2024", flag, *name, why)
+	}
+	*name = normal
+	return nil
 }
 
 // run runs the import and says what came of it.
@@ -132,7 +155,7 @@ func (f *importFlags) run(ctx context.Context, std streams, unit string, fn impo
 			return fmt.Errorf("the import is not finished: %w\nRun it again when that is solved: what has been imported is not imported twice", err)
 		}
 		if res.Unread > 0 {
-			return exitError{fmt.Errorf("%s could not be read; run the import again when that is solved", count(res.Unread, "message")), exitPartly}
+			return exitError{fmt.Errorf("%d could not be read and are not imported (see above); run the import again when that is solved", res.Unread), exitPartly}
 		}
 		return nil
 	})

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
 	"github.com/rookery-mail/rookery/internal/daemon"
 	"github.com/rookery-mail/rookery/internal/maildir"
@@ -45,7 +44,7 @@ func newRestore(std streams) *cobra.Command {
 		Long:  restoreLong,
 		Args:  oneArg("the folder with the backup"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
+			if err := f.check(cmd); err != nil {
 				return err
 			}
 			if f.user == "" {
@@ -64,7 +63,12 @@ func newRestore(std streams) *cobra.Command {
 	return cmd
 }
 
-func (f *restoreFlags) check() error {
+func (f *restoreFlags) check(cmd *cobra.Command) error {
+	for _, flag := range [...]string{"user", "as"} {
+		if given := cmd.Flags().Lookup(flag); given.Changed && given.Value.String() == "" {
+			return usage("--%s is empty: name an account, or leave the flag away", flag)
+		}
+	}
 	switch {
 	case f.user == "" && (f.mailbox != "" || f.as != ""):
 		return usage("whose mail is it? Name the account with --user")
@@ -73,18 +77,11 @@ func (f *restoreFlags) check() error {
 	case f.same && f.user != "":
 		return usage("--same-uidvalidity is for the whole store; a mailbox that is restored is a new one")
 	}
-	for _, m := range []struct {
-		flag string
-		name *string
-	}{{"--mailbox", &f.mailbox}, {"--into", &f.into}} {
-		if *m.name == "" {
-			continue
-		}
-		name, err := imap.NormalizeMailbox(*m.name, maildir.Separator)
-		if err != nil {
-			return usage("%s: %w", m.flag, err)
-		}
-		*m.name = name
+	if err := checkMailbox(cmd, "mailbox", &f.mailbox); err != nil {
+		return err
+	}
+	if err := checkMailbox(cmd, "into", &f.into); err != nil {
+		return err
 	}
 	if f.mailbox != "" && f.into == "" {
 		f.into = "Restored" + string(maildir.Separator) + f.mailbox

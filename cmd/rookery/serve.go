@@ -63,7 +63,7 @@ func newServe(std streams) *cobra.Command {
 		Long:  serveLong,
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.complete(std, cmd.Flags().Changed("data")); err != nil {
+			if err := f.complete(std, cmd.Flags().Changed); err != nil {
 				return err
 			}
 			return daemon.Run(cmd.Context(), f.cfg)
@@ -81,15 +81,35 @@ func newServe(std streams) *cobra.Command {
 	fl.BoolVar(&f.cfg.InsecureAuth, "insecure-auth", false, "take passwords on connections without TLS too")
 	fl.StringVar(&f.durability, "durability", "sync", "`when` changes are acknowledged: sync, when they are on disk; relaxed, up to a second before that")
 	fl.StringVar(&f.reserve, "reserve", "auto", "`size` that is kept free on the disk, for example 500M; auto is 256M, or 5% of a small disk; 0 is none")
+	for _, l := range f.limits() {
+		fl.IntVar(l.value, l.flag, l.most, l.help)
+	}
 	fl.BoolVar(&f.cfg.Demo, "demo", false, "begin with a fresh store of sample mail, by default in ./rookery-demo")
 	fl.StringVar(&f.logLevel, "log-level", "info", "how much to log: debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "log in JSON, a line for each record")
 	return cmd
 }
 
+// limit is a flag that bounds connections.
+type limit struct {
+	value *int
+	flag  string
+	most  int
+	help  string
+}
+
+// limits are the bounds, with the values that imapserver.Limits has for them.
+func (f *serveFlags) limits() []limit {
+	return []limit{
+		{&f.cfg.MaxConns, "max-connections", 20_000, "how many IMAP `connections` there may be, or as many as the open files (ulimit -n) allow if these are fewer; 0 is no limit"},
+		{&f.cfg.MaxConnsPerUser, "max-connections-per-user", 100, "how many `connections` of one user; 0 is no limit"},
+		{&f.cfg.MaxConnsPerAddr, "max-connections-per-address", 2_000, "how many `connections` from one address (IPv6: one /64); 0 is no limit"},
+	}
+}
+
 // complete fills in the rest of the configuration.
-func (f *serveFlags) complete(std streams, dataGiven bool) error {
-	if f.cfg.Demo && !dataGiven {
+func (f *serveFlags) complete(std streams, given func(flag string) bool) error {
+	if f.cfg.Demo && !given("data") {
 		f.cfg.DataDir = "rookery-demo"
 	}
 	if err := checkData(f.cfg.DataDir); err != nil {
@@ -106,6 +126,16 @@ func (f *serveFlags) complete(std streams, dataGiven bool) error {
 		f.cfg.Relaxed = time.Second
 	default:
 		return usage("--durability is %q; it can be sync or relaxed", f.durability)
+	}
+	for _, l := range f.limits() {
+		switch {
+		case *l.value < 0:
+			return usage("--%s is %d; it can be a number of connections, or 0 for no limit", l.flag, *l.value)
+		case !given(l.flag):
+			*l.value = 0
+		case *l.value == 0:
+			*l.value = -1
+		}
 	}
 	var err error
 	if f.cfg.Reserve, err = parseReserve(f.reserve); err != nil {

@@ -44,6 +44,10 @@ type Config struct {
 	Passwd string
 	// InsecureAuth allows passwords on connections without TLS.
 	InsecureAuth bool
+	// MaxConns, MaxConnsPerUser and MaxConnsPerAddr bound the IMAP connections; 0
+	// is what imapserver.Limits says, or what the open files allow. Negative: no
+	// bound.
+	MaxConns, MaxConnsPerUser, MaxConnsPerAddr int
 	// Relaxed, where it is not 0, lets changes be acknowledged before they are
 	// on disk: a crash may take what was acknowledged less than this long ago.
 	Relaxed time.Duration
@@ -69,11 +73,15 @@ const grace = 5 * time.Second
 // returns nil when that has worked.
 func Run(ctx context.Context, cfg Config) error {
 	d := &daemon{cfg: cfg, log: cfg.Log, named: make(map[string]net.Listener)}
-	err := d.start(ctx)
-	if err == nil {
-		err = d.wait(ctx)
+	if err := d.start(ctx); err != nil {
+		return errors.Join(err, d.stop())
 	}
-	return errors.Join(err, d.stop())
+	err := d.wait(ctx)
+	if err := errors.Join(err, d.stop()); err != nil {
+		return err
+	}
+	d.log.Info("stopped")
+	return nil
 }
 
 // daemon is a server that runs.
@@ -149,6 +157,19 @@ func (d *daemon) openStorage(ctx context.Context) (err error) {
 	return err
 }
 
+// limits are those of the configuration. What the system allows holds too: a
+// client for which there is no file is not even told so.
+func (d *daemon) limits() imapserver.Limits {
+	l := imapserver.Limits{Connections: d.cfg.MaxConns, ConnectionsPerUser: d.cfg.MaxConnsPerUser, ConnectionsPerAddr: d.cfg.MaxConnsPerAddr}
+	if most := d.files.imap; most > 0 && (l.Connections <= 0 || l.Connections > most) {
+		if l.Connections != 0 {
+			d.log.Warn("--max-connections is more than the open files allow: raise their limit (ulimit -n, LimitNOFILE)", "connections", most)
+		}
+		l.Connections = most
+	}
+	return l
+}
+
 // listen opens all listeners before any of them is served, so that a port that
 // is taken is told at once.
 func (d *daemon) listen() error {
@@ -158,7 +179,7 @@ func (d *daemon) listen() error {
 	}
 	d.imap, err = imapserver.New(backend, d.users, imapserver.Options{
 		TLS: d.certs.config(), InsecureAuth: d.cfg.InsecureAuth, Version: d.cfg.Version, Log: d.log,
-		Limits: imapserver.Limits{Connections: d.files.imap},
+		Limits: d.limits(),
 	})
 	if err != nil {
 		return err
@@ -329,6 +350,5 @@ func (d *daemon) stop() error {
 	if err := d.storage.Close(); err != nil {
 		return fmt.Errorf("closing the store: %w", err)
 	}
-	d.log.Info("stopped")
 	return nil
 }

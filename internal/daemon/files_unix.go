@@ -2,7 +2,10 @@
 
 package daemon
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 // maxFiles is how many files this process may have open.
 func maxFiles() uint64 {
@@ -11,4 +14,13 @@ func maxFiles() uint64 {
 		return plenty
 	}
 	return uint64(l.Cur)
+}
+
+// listenPrivate opens a socket to which nobody else can connect, not even until
+// its permissions are set. (Files that are made meanwhile get no more than they
+// should have: the store's are private too.)
+func listenPrivate(path string) (net.Listener, error) {
+	old := syscall.Umask(0o177)
+	defer syscall.Umask(old)
+	return net.Listen("unix", path)
 }

@@ -46,13 +46,13 @@ func (d *daemon) listenLMTP() error {
 	if err := removeDeadSocket(path); err != nil {
 		return err
 	}
-	ln, err := net.Listen("unix", path)
+	ln, err := listenPrivate(path)
 	if err != nil {
 		return listenError("--lmtp", d.cfg.LMTP, err)
 	}
-	// The MTA is another user, as a rule: who may deliver is said by the
-	// permissions of the folder that the socket is in.
-	if err := os.Chmod(path, 0o666); err != nil {
+	// Whoever can connect can deliver: the MTA comes in by its group, which the
+	// socket has from the server's user or from the folder that it is in.
+	if err := os.Chmod(path, 0o660); err != nil {
 		ln.Close()
 		return fmt.Errorf("--lmtp: %w", err)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -54,6 +55,13 @@ func (d *directory) lookup(ctx context.Context, name string) (passwd.Hash, error
 	return h, nil
 }
 
+// Why a login is refused. The IMAP server logs it with the address, and tells
+// the client nothing of it.
+var (
+	errNoUser        = errors.New("there is no such user")
+	errWrongPassword = errors.New("wrong password")
+)
+
 // CheckPassword implements imapserver.Authenticator.
 func (d *directory) CheckPassword(ctx context.Context, name, password string, addr netip.Addr) (string, error) {
 	op := "check the password of " + name
@@ -63,8 +71,7 @@ func (d *directory) CheckPassword(ctx context.Context, name, password string, ad
 		if _, err := d.checker.CheckNobody(ctx, name, password, d.models(), d.stored.Load()); err != nil {
 			return "", imap.E(op, imap.Unavailable, err)
 		}
-		d.log.Info("login refused: no such user", "user", name, "addr", addr)
-		return "", imap.E(op, imap.AuthFailed, nil)
+		return "", imap.E(op, imap.AuthFailed, errNoUser)
 	case err != nil:
 		d.log.Error("login not possible", "user", name, "addr", addr, "err", err)
 		return "", imap.E(op, imap.Unavailable, err)
@@ -74,8 +81,7 @@ func (d *directory) CheckPassword(ctx context.Context, name, password string, ad
 		return "", imap.E(op, imap.Unavailable, err)
 	}
 	if !ok {
-		d.log.Info("login refused: wrong password", "user", name, "addr", addr)
-		return "", imap.E(op, imap.AuthFailed, nil)
+		return "", imap.E(op, imap.AuthFailed, errWrongPassword)
 	}
 	return name, nil
 }

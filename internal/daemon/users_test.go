@@ -82,3 +82,13 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("Resolve without the store: %v; the recipient must not be refused for good", err)
 	}
 }
+
+// The bounds on connections are those that were given, as far as there are files.
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct{ given, files, want int }{{0, 0, 0}, {-1, 0, -1}, {7, 0, 7}, {0, 9, 9}, {-1, 9, 9}, {7, 9, 7}, {10, 9, 9}} {
+		d := &daemon{cfg: Config{MaxConns: tt.given, MaxConnsPerUser: 5, MaxConnsPerAddr: 6}, files: fileBudget{imap: tt.files}, log: slog.New(slog.DiscardHandler)}
+		if l := d.limits(); l.Connections != tt.want || l.ConnectionsPerUser != 5 || l.ConnectionsPerAddr != 6 {
+			t.Errorf("%+v: %+v", tt, l)
+		}
+	}
+}

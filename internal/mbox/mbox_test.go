@@ -159,7 +159,11 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	if err := os.WriteFile(file, []byte("Subject: x\n\nFrom a\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink(file, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
 	for path, says := range map[string]string{
+		filepath.Join(dir, "link"):    "name " + file + " itself",
 		dir:                           "import maildir",
 		file:                          "does not begin with",
 		filepath.Join(dir, "nothing"): "does not exist",
