@@ -20,7 +20,7 @@ const (
 	manyAccounts   = "ACCOUNTS"    // there is a second user
 	plainPort      = "PLAIN-PORT"  // Server.DialPlain
 	canRestart     = "RESTART"     // Server.Restart
-	wordsOfContent = `\b(RFC822|BODY|BODYSTRUCTURE|ENVELOPE|BINARY|PREVIEW|EMAILID|SIZE|SMALLER|LARGER|SUBJECT|TEXT|HEADER|SENT[A-Z]+|FROM|TO|CC|BCC)\b`
+	wordsOfContent = `\b(RFC822|BODY|BODYSTRUCTURE|ENVELOPE|BINARY|PREVIEW|EMAILID|SIZE|SMALLER|LARGER|SUBJECT|TEXT|HEADER|SENT[A-Z]+|INTERNALDATE|FROM|TO|CC|BCC)\b`
 )
 
 var abilities = []string{canAppend, canExpunge, canFlag, canKeyword, canCreate, canKeepParent, canSubscribe, canKeepBytes}
@@ -60,7 +60,7 @@ func (s *script) requires() []string {
 		add(m.flags != "", canFlag)
 		add(reSeedWord.MatchString(m.flags), canKeyword)
 		add(strings.Contains(m.flags, `\Deleted`), canExpunge)
-		add(m.own, canKeepBytes)
+		add(m.own || m.date != "", canKeepBytes)
 	}
 	all := strings.ToUpper(strings.Join(s.create, "\n")) + "\n"
 	for _, line := range s.lines {

@@ -44,7 +44,7 @@ type Target struct {
 	//	CREATE       clients create, delete and rename mailboxes
 	//	HASCHILDREN  a mailbox that has others below it can be deleted
 	//	SUBSCRIBE    subscriptions are kept
-	//	EXACT        messages are given back byte for byte as they were added
+	//	EXACT        messages are given back as they were added: each byte, and the date
 	//
 	// Which of them a transcript needs follows from what it does.
 	Lacks []string

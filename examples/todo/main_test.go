@@ -95,3 +95,21 @@ func TestNewsWhileIdle(t *testing.T) {
 	}
 	until("* 1 EXISTS")
 }
+
+// An empty list is held against what any server does, but for what a list
+// cannot do: it keeps titles and no texts, knows two flags, and is one mailbox.
+func TestConformance(t *testing.T) {
+	imaptest.Run(t, imaptest.Target{
+		Lacks: []string{
+			"ACCOUNTS", "PLAIN-PORT", "RESTART", "EXACT", "FLAGS", "KEYWORDS", "CREATE", "HASCHILDREN", "SUBSCRIBE",
+			"BINARY", "CREATE-SPECIAL-USE", "MULTIAPPEND", "OBJECTID", "SAVEDATE", "SPECIAL-USE", "UTF8=ACCEPT",
+		},
+		New: func(t testing.TB) *imaptest.Server {
+			server, _ := serve(t, filepath.Join(t.TempDir(), "todo.json"))
+			return &imaptest.Server{
+				Dial:  imaptest.Pipe(server.ServeConn),
+				Users: []imaptest.User{{Name: "ann", Password: "secret"}},
+			}
+		},
+	})
+}
