@@ -200,7 +200,8 @@ func KindOf(err error) Kind {
 }
 
 // No makes an error with which a model answers NO on purpose: code (may be
-// empty; without brackets) and text go to the client as they are.
+// empty; without brackets) and text go to the client as they are. The text is UTF-8;
+// clients that have not enabled that see question marks.
 func No(code, text string) error { return &Error{Kind: Refused, Code: code, Text: text} }
 
 // Bad makes an error with which a model answers BAD on purpose: text goes to

@@ -15,6 +15,7 @@ type newsQueue struct {
 	items   []func(w *imapwire.Encoder)
 	mailbox bool // the selected mailbox may have changed
 	running bool // a goroutine is delivering
+	looking bool // a goroutine waits for the back end to look at the mailbox
 }
 
 // maxNews bounds the untagged responses that wait for one client.
@@ -72,7 +73,7 @@ func (c *Conn) wakeUp() {
 // nothing waits. The goroutine is short-lived: an idle connection has none.
 func (c *Conn) deliverNews() {
 	c.news.mu.Lock()
-	start := !c.news.running && (len(c.news.items) > 0 || c.news.mailbox && c.news.wantsMailbox(c))
+	start := !c.news.running && (len(c.news.items) > 0 || c.news.wantsMailbox(c))
 	c.news.running = c.news.running || start
 	c.news.mu.Unlock()
 	if start {
@@ -84,8 +85,16 @@ func (c *Conn) deliverNews() {
 	}
 }
 
-// wantsMailbox reports whether mailbox news can be told now.
-func (n *newsQueue) wantsMailbox(c *Conn) bool { return c.idling.Load() }
+// wantsMailbox reports whether the mailbox is to be looked at now.
+func (n *newsQueue) wantsMailbox(c *Conn) bool { return n.mailbox && !n.looking && c.idling.Load() }
+
+// setLooking notes that the delivering goroutine looks at the mailbox, or has:
+// meanwhile another one may bring what does not come from there.
+func (n *newsQueue) setLooking(on bool) {
+	n.mu.Lock()
+	n.looking, n.running = on, !on
+	n.mu.Unlock()
+}
 
 // writeNews writes what waits until nothing does.
 func (c *Conn) writeNews() error {
@@ -93,13 +102,12 @@ func (c *Conn) writeNews() error {
 	defer c.mu.Unlock()
 	for {
 		c.news.mu.Lock()
-		idle := c.idling.Load()
-		if len(c.news.items) == 0 && !(c.news.mailbox && idle) || c.ending {
+		poll := c.news.wantsMailbox(c)
+		if len(c.news.items) == 0 && !poll || c.ending {
 			c.news.running = false
 			c.news.mu.Unlock()
 			return nil
 		}
-		poll := c.news.mailbox && idle
 		if poll {
 			c.news.mailbox = false
 		}
@@ -151,8 +159,12 @@ func (c *Conn) pollIdle() error {
 
 // snapshotUnlocked takes a snapshot without holding mu meanwhile.
 func (c *Conn) snapshotUnlocked(ctx context.Context, sel *selection) (*mailindex.Snapshot, error) {
+	c.news.setLooking(true)
 	c.mu.Unlock()
-	defer c.mu.Lock() // also where the back end panics
+	defer func() { // also where the back end panics
+		c.mu.Lock()
+		c.news.setLooking(false)
+	}()
 	return sel.box.Snapshot(ctx)
 }
 

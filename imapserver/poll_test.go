@@ -162,6 +162,9 @@ func TestSlowLook(t *testing.T) {
 		c.want("* OK [ALERT] first")
 		conn.Poll()
 		<-l.waiting
+		conn.Alert("second")
+		conn.Poll()
+		c.want("* OK [ALERT] second")
 		c.send("DONE\r\n")
 		<-l.waiting // DONE has been read, and looks for itself
 		release()
