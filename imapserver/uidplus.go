@@ -59,7 +59,7 @@ func appendUIDs(dst []byte, uids []imap.UID) []byte {
 
 // expungeCommand is EXPUNGE and UID EXPUNGE (RFC 9051 sections 6.4.3, 6.4.9).
 func expungeCommand() *Command {
-	return &Command{Name: "EXPUNGE", States: Selected, UID: true, Parse: func(c *Call, d *imapwire.Decoder) Run {
+	return &Command{Name: "EXPUNGE", Args: "[SP sequence-set]", States: Selected, UID: true, Parse: func(c *Call, d *imapwire.Decoder) Run {
 		if !c.UID {
 			return func(ctx context.Context) error { return c.expunge(ctx, nil) }
 		}
