@@ -102,11 +102,11 @@ func (d *dateReader) time(w []byte) {
 		defer func(zone int) { d.zone = zone }(numericZone(w[i:]))
 		w = w[:i]
 	}
-	if d.hasTime {
+	parts := bytes.Split(w, []byte{':'})
+	if d.hasTime || len(parts) < 2 { // 10-52:37 is no time
 		return
 	}
 	d.hasTime = true
-	parts := bytes.Split(w, []byte{':'})
 	h, m, s := number(parts[0]), number(parts[1]), 0
 	if len(parts) > 2 {
 		s = number(parts[2])
