@@ -94,6 +94,9 @@ func (c *Conn) readCommand() (*Call, error) {
 		d.SP()
 		call.UID, call.Name = true, strings.ToUpper(d.Atom())
 	}
+	if next := d.Peek(); next != ' ' && next != '\n' {
+		d.Fail("a space or the line's end behind the command's name", "")
+	}
 	if d.Err() != nil {
 		return call, d.Err()
 	}

@@ -138,7 +138,7 @@ func (s *selection) number(uids imap.UIDSet, uid bool) string {
 func checkFlags(flags []imap.Flag) error {
 	for _, f := range flags {
 		if !f.Valid() || imap.EqualFlag(f, imap.FlagRecent) {
-			return bad("The flag %s cannot be set", quoteArg(string(f)))
+			return bad("The flag %s cannot be set; keywords can, and \\Seen, \\Answered, \\Flagged, \\Deleted and \\Draft", quoteArg(string(f)))
 		}
 	}
 	return nil
