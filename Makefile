@@ -32,13 +32,7 @@ lint:
 
 # Each fuzz target for a short while: make fuzz FUZZTIME=5m PKG=./imapwire
 fuzz:
-	@set -e; for dir in $$(go list -f '{{.Dir}}' $(PKG)); do \
-		grep -qs '^func Fuzz' $$dir/*_test.go || continue; \
-		for target in $$(CGO_ENABLED=0 go test -list '^Fuzz' $$dir | grep '^Fuzz'); do \
-			echo "$$target in $${dir#$(CURDIR)/}"; \
-			CGO_ENABLED=0 go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$dir; \
-		done; \
-	done
+	.ci/fuzz $(PKG) $(FUZZTIME)
 
 # Real mail programs against the real server; see e2e/doc.go.
 e2e:

@@ -46,7 +46,7 @@ var errDiskHangs = errors.New("the disk has not answered for a while")
 // acknowledged is there; what ended with driver.ErrUnknown may or may not be,
 // and whoever watches an account is woken. Transactions that still run on the
 // failed one end with errors of kind Unavailable. A store that has not failed
-// is left alone.
+// is left alone, once the writes that have begun are over.
 //
 // The error is of kind Unavailable when the cause is not gone: call it again
 // later. Where it is of another kind, trying again will not help.
@@ -60,7 +60,10 @@ func (kv *KV) Reopen() error {
 		return imap.E("index reopen", imap.Closed, nil)
 	}
 	if old.failure() == nil {
-		return nil
+		old.disk.quiet() // what is failing now has not said so yet
+		if old.failure() == nil {
+			return nil
+		}
 	}
 	if !old.disk.settled(diskPatience) {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)

@@ -64,13 +64,11 @@ func faultAt(t *testing.T, n, times int) (last bool) {
 	}
 	last = fs.Ops()-begun < n
 	fs.Fail(nil)
-	if err := kv.Reopen(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := readBoth(kv, 1); err != nil || got < acked {
+	got, err := reopened(t, kv, func() (uint64, error) { return readBoth(kv, 1) })
+	if err != nil || got < acked {
 		t.Errorf("%d was acknowledged, %d is there: %v", acked, got, err)
 	}
-	if err := setBoth(kv, 1, 99); err != nil {
+	if _, err := reopened(t, kv, func() (uint64, error) { return 99, setBoth(kv, 1, 99) }); err != nil {
 		t.Errorf("the store does not go on: %v", err)
 	}
 	if err := kv.Close(); err != nil {
@@ -86,6 +84,21 @@ func faultAt(t *testing.T, n, times int) (last bool) {
 		t.Error(err)
 	}
 	return last
+}
+
+// reopened does something on a healed disk. A flush that has failed before may
+// say so only now, behind a Reopen: Keep then opens the store again.
+func reopened(t *testing.T, kv *pebblekv.KV, do func() (uint64, error)) (got uint64, err error) {
+	t.Helper()
+	for range 3 {
+		if err := kv.Reopen(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err = do(); !errors.Is(err, imap.Unavailable) {
+			break
+		}
+	}
+	return got, err
 }
 
 // TestFaultsByFile lets the writes of one sort of file fail from some moment

@@ -73,15 +73,25 @@ func (f *freezeFS) onDisk(op func() error) error {
 	return op()
 }
 
+// quiet waits until every operation that has begun is over, and has marked the
+// instance as failed where that is how it ended.
+func (f *freezeFS) quiet() {
+	f.busy.Lock()
+	defer f.busy.Unlock()
+}
+
 // must runs an operation that Pebble cannot live without. instead is run when
-// the disk is frozen, or is by now.
+// the disk is frozen, or is by now: before anybody else is let at it.
 func (f *freezeFS) must(what string, op, instead func() error) error {
-	err := f.onDisk(op)
+	err := f.onDisk(func() error {
+		err := op()
+		if err != nil {
+			f.in.fail(&os.PathError{Op: what, Path: f.in.dir, Err: err})
+		}
+		return err
+	})
 	if err == nil {
 		return nil
-	}
-	if err != errFrozen {
-		f.in.fail(&os.PathError{Op: what, Path: f.in.dir, Err: err})
 	}
 	return instead()
 }
