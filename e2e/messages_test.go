@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rookery-mail/rookery/internal/corpus"
 )
 
 // messages returns messages whose bytes are easy to get wrong, with the line
@@ -35,27 +37,15 @@ func messages(t *testing.T) [][]byte {
 	for _, m := range all {
 		raw = append(raw, []byte(m))
 	}
-	return append(raw, corpus(t)...)
+	return append(raw, realMail(t)...)
 }
 
-// corpus returns the messages of ROOKERY_CORPUS, with CRLF. Those that have
-// NUL or lone CR are left out: mail programs change these themselves.
-func corpus(t *testing.T) (all [][]byte) {
+// realMail returns the messages of ROOKERY_CORPUS, with CRLF. Those that have NUL or
+// lone CR are left out: mail programs change these themselves.
+func realMail(t *testing.T) (all [][]byte) {
 	t.Helper()
-	dir := os.Getenv("ROOKERY_CORPUS")
-	if dir == "" {
-		return nil
-	}
-	names, err := filepath.Glob(filepath.Join(dir, "*.eml"))
-	if err != nil || len(names) == 0 {
-		t.Fatalf("ROOKERY_CORPUS %s has no *.eml (%v)", dir, err)
-	}
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data = toLF(data)
+	for _, m := range corpus.Messages(t) {
+		data := toLF(m.Raw)
 		if bytes.ContainsAny(data, "\x00\r") || !bytes.Contains(data, []byte("\n\n")) {
 			continue
 		}

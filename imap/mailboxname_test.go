@@ -1,6 +1,7 @@
 package imap_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -8,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/corpus"
 )
 
 func TestUTF7(t *testing.T) {
@@ -151,6 +153,11 @@ func TestMatchMailboxAgainstRecursion(t *testing.T) {
 func FuzzMailboxName(f *testing.F) {
 	for _, s := range []string{"inbox/x", "Entw&APw-rfe", "&", "&-", "&2D3eAA-", "e\u0301", "a//b", "\xff"} {
 		f.Add(s)
+	}
+	for _, m := range corpus.Messages(f) {
+		for line := range bytes.Lines(m.Raw[:min(len(m.Raw), 2000)]) {
+			f.Add(string(line))
+		}
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if name, err := imap.DecodeUTF7(s); err == nil {

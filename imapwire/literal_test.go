@@ -10,6 +10,7 @@ import (
 	"testing/iotest"
 
 	"github.com/rookery-mail/rookery/imapwire"
+	"github.com/rookery-mail/rookery/internal/corpus"
 )
 
 // After a failure anywhere in a command, what comes next is the next command:
@@ -278,6 +279,12 @@ func FuzzDecoder(f *testing.F) {
 	}
 	for _, c := range badTable {
 		f.Add([]byte("a "+c.input+"\r\n"), []byte{0, 14, 5, 5})
+	}
+	for _, m := range corpus.Messages(f) {
+		line, _, _ := bytes.Cut(m.Raw, []byte("\n"))
+		f.Add([]byte("a "+string(line)+"\r\n"), []byte{0, 5, 5})
+		f.Add(fmt.Appendf(nil, "a APPEND x {%d+}\r\n%s\r\nb NOOP\r\n", len(m.Raw), m.Raw), []byte{0, 1, 5, 22})
+		f.Add(append([]byte("a "), m.Raw...), []byte{0, 14, 5, 5})
 	}
 	f.Fuzz(func(t *testing.T, input, program []byte) {
 		src := bytes.NewReader(input)

@@ -2,31 +2,23 @@ package message_test
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/rookery-mail/rookery/internal/corpus"
 	"github.com/rookery-mail/rookery/message"
 )
 
 // TestCorpus checks every file in the folder that ROOKERY_CORPUS names, where
 // it is set: as it is, with its line ends made CRLF, and under tight limits.
 func TestCorpus(t *testing.T) {
-	dir := os.Getenv("ROOKERY_CORPUS")
-	if dir == "" {
+	all := corpus.Messages(t)
+	if all == nil {
 		t.Skip("ROOKERY_CORPUS names no folder of mail; the other tests use messages of their own")
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files in %s: %v", dir, err)
-	}
-	for _, name := range files {
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".eml"), func(t *testing.T) {
+	for _, m := range all {
+		raw := m.Raw
+		t.Run(strings.TrimSuffix(m.Name, ".eml"), func(t *testing.T) {
 			checkMessage(t, raw, message.Limits{})
 			crlf := bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
 			checkMessage(t, crlf, message.Limits{})

@@ -3,7 +3,6 @@ package message_test
 import (
 	"bytes"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"github.com/rookery-mail/rookery/internal/corpus"
 	"github.com/rookery-mail/rookery/message"
 )
 
@@ -31,12 +31,9 @@ func seedMessages(f *testing.F) {
 	}
 	f.Add([]byte(searchMessage()))
 	f.Add([]byte(rfcExample))
-	if dir := os.Getenv("ROOKERY_CORPUS"); dir != "" {
-		files, _ := filepath.Glob(filepath.Join(dir, "*"))
-		for _, name := range files {
-			if raw, err := os.ReadFile(name); err == nil && len(raw) < 20_000 {
-				f.Add(raw)
-			}
+	for _, m := range corpus.Messages(f) {
+		if len(m.Raw) < 20_000 {
+			f.Add(m.Raw)
 		}
 	}
 }

@@ -58,8 +58,8 @@ func allFiles(t *testing.T) []string {
 		switch {
 		case d.IsDir() && slices.Contains([]string{".git", "bin", "rookery-demo"}, rel):
 			return fs.SkipDir
-		case d.IsDir() || !d.Type().IsRegular() || rel == "rookery" || strings.HasSuffix(rel, ".test") || strings.HasSuffix(rel, ".prof"):
-			return nil // what .gitignore names
+		case d.IsDir() || !d.Type().IsRegular() || rel == ".git" || rel == "rookery" || strings.HasSuffix(rel, ".test") || strings.HasSuffix(rel, ".prof"):
+			return nil // a file .git names the repository of a work tree; the others .gitignore names
 		}
 		all = append(all, rel)
 		return nil
