@@ -106,10 +106,11 @@ func (c *Call) readAppend(ctx context.Context, d *imapwire.Decoder, item *Append
 		item.Date = imap.TimeOf(c.Conn.srv.now().In(time.UTC))
 	}
 	if next := d.Peek(); next != '{' && next != '~' {
-		if word := d.Keyword(); d.Err() == nil {
+		const forms = "flags, date or the message as a literal"
+		if word := keyword(d, forms); d.Err() == nil {
 			form := c.Conn.srv.reg.appendData[word]
 			if form == nil {
-				d.Fail("flags, date or the message as a literal", word)
+				d.Fail(forms, word)
 				return d.Err()
 			}
 			d.SP()

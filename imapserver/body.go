@@ -64,7 +64,8 @@ func (b *bodySection) parseSection(d *imapwire.Decoder) {
 	} else if n > 0 {
 		d.Fail("a dot or ] behind the part number", "")
 	}
-	switch word := d.Keyword(); word {
+	const texts = "HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT, MIME or a part number"
+	switch word := keyword(d, texts); word {
 	case "HEADER":
 		b.part = partHeader
 	case "HEADER.FIELDS", "HEADER.FIELDS.NOT":
@@ -82,7 +83,7 @@ func (b *bodySection) parseSection(d *imapwire.Decoder) {
 			d.Fail("a part number before MIME", "")
 		}
 	default:
-		d.Fail("HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT, MIME or a part number", word)
+		d.Fail(texts, word)
 	}
 }
 

@@ -20,7 +20,7 @@ func compressDeflate() *Extension {
 		Capabilities: []Capability{{Name: "COMPRESS=DEFLATE", When: func(c *Conn) bool { return !c.transport.compressed }}},
 		Commands: []*Command{{Name: "COMPRESS", Args: `SP "DEFLATE"`, States: LoggedIn, Stream: true, Parse: func(c *Call, d *imapwire.Decoder) Run {
 			d.SP()
-			algorithm := d.Keyword()
+			algorithm := keyword(d, "DEFLATE")
 			d.CRLF()
 			return func(context.Context) error { return c.compress(algorithm) }
 		}}},

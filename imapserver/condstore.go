@@ -74,7 +74,7 @@ func parseSearchModSeq(c *Call, d *imapwire.Decoder) Matcher {
 	if d.Peek() == '"' {
 		d.Quoted()
 		d.SP()
-		if kind := d.Keyword(); d.Err() == nil && kind != "ALL" && kind != "PRIV" && kind != "SHARED" {
+		if kind := keyword(d, "all, priv or shared"); d.Err() == nil && kind != "ALL" && kind != "PRIV" && kind != "SHARED" {
 			d.Fail("all, priv or shared", kind)
 		}
 		d.SP()

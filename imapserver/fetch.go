@@ -61,7 +61,7 @@ func parseFetch(c *Call, d *imapwire.Decoder) Run {
 	if d.Peek() == '(' {
 		c.parseFetchAtts(d, &opts)
 	} else {
-		word := d.Keyword()
+		word := c.fetchWord(d)
 		if macro := fetchMacro(word); macro != nil {
 			for _, name := range macro {
 				c.parseFetchAtt(d, &opts, name)
@@ -72,11 +72,8 @@ func parseFetch(c *Call, d *imapwire.Decoder) Run {
 	}
 	for d.Err() == nil && d.TrySP() {
 		d.NonEmptyList(func() {
-			word := d.Keyword()
-			if m := c.Conn.srv.reg.fetchMods[word]; m != nil {
+			if m, ok := oneOf(d, "modifier of FETCH", c.Conn.srv.reg.fetchMods); ok {
 				m.Parse(c, d, &opts)
-			} else {
-				d.Fail("a modifier of FETCH that this server has", word)
 			}
 		})
 	}
@@ -88,7 +85,7 @@ func (c *Call) parseFetchAtts(d *imapwire.Decoder, opts *FetchOptions) {
 	d.Byte('(')
 	opts.inList = true
 	for d.Err() == nil {
-		c.parseFetchAtt(d, opts, d.Keyword())
+		c.parseFetchAtt(d, opts, c.fetchWord(d))
 		if opts.tookSP {
 			opts.tookSP = false
 			continue
@@ -117,6 +114,11 @@ func fetchMacro(word string) []string {
 	return nil
 }
 
+// fetchWord reads the name of an item or a macro.
+func (c *Call) fetchWord(d *imapwire.Decoder) string {
+	return d.KeywordOf(func() string { return choice("FETCH item", c.Conn.srv.reg.fetchItems) })
+}
+
 // parseFetchAtt reads what follows the name of an item.
 func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word string) {
 	if d.Err() != nil {
@@ -124,7 +126,7 @@ func (c *Call) parseFetchAtt(d *imapwire.Decoder, opts *FetchOptions, word strin
 	}
 	item := c.Conn.srv.reg.fetchItems[word]
 	if item == nil {
-		d.Fail("a FETCH item that this server has", word)
+		d.Fail(choice("FETCH item", c.Conn.srv.reg.fetchItems), word)
 		return
 	}
 	att := item.Att

@@ -144,7 +144,7 @@ func preview() *Extension {
 				return att, nil
 			}
 			d.NonEmptyList(func() {
-				if word := d.Keyword(); d.Err() == nil && word != "LAZY" {
+				if word := keyword(d, "LAZY"); d.Err() == nil && word != "LAZY" {
 					d.Fail("LAZY", word)
 				}
 			})

@@ -59,7 +59,7 @@ func parseList(c *Call, d *imapwire.Decoder) Run {
 	}
 	if d.TrySP() {
 		extended = true
-		if word := d.Keyword(); d.Err() == nil && word != "RETURN" {
+		if word := keyword(d, "RETURN"); d.Err() == nil && word != "RETURN" {
 			d.Fail("RETURN", word)
 		}
 		d.SP()
@@ -80,11 +80,9 @@ func parseList(c *Call, d *imapwire.Decoder) Run {
 func (c *Call) parseListSelects(d *imapwire.Decoder, opts *ListOptions) {
 	reg := c.Conn.srv.reg
 	d.List(func() {
-		word := d.Keyword()
-		o := reg.listSelects[word]
+		o, ok := oneOf(d, "selection option of LIST", reg.listSelects)
 		switch {
-		case o == nil:
-			d.Fail("a selection option of LIST that this server has", word)
+		case !ok:
 		case o.Name == "RECURSIVEMATCH":
 			opts.Recursive = true
 		default:
@@ -102,10 +100,8 @@ func (c *Call) parseListSelects(d *imapwire.Decoder, opts *ListOptions) {
 // parseListReturns reads return options (RFC 5258 section 3.2).
 func (c *Call) parseListReturns(d *imapwire.Decoder, opts *ListOptions) {
 	d.List(func() {
-		word := d.Keyword()
-		r := c.Conn.srv.reg.listReturns[word]
-		if r == nil {
-			d.Fail("a return option of LIST that this server has", word)
+		r, ok := oneOf(d, "return option of LIST", c.Conn.srv.reg.listReturns)
+		if !ok {
 			return
 		}
 		if r.Parse != nil {

@@ -84,7 +84,7 @@ func authenticateCommand() *Command {
 	return &Command{Name: "AUTHENTICATE", Args: "SP auth-type [SP initial-resp]", States: NotAuthenticated, Stream: true,
 		Parse: func(c *Call, d *imapwire.Decoder) Run {
 			d.SP()
-			name := d.Keyword()
+			name := d.KeywordOf(func() string { return choice("mechanism", c.Conn.srv.reg.mechanisms) })
 			var initial []byte
 			if d.TrySP() {
 				initial = d.InitialResponse()

@@ -34,11 +34,8 @@ func parseCreate(c *Call, d *imapwire.Decoder) Run {
 	typed := d.Mailbox()
 	if d.TrySP() {
 		d.NonEmptyList(func() {
-			word := d.Keyword()
-			if p := c.Conn.srv.reg.createParams[word]; p != nil {
+			if p, ok := oneOf(d, "parameter of CREATE", c.Conn.srv.reg.createParams); ok {
 				p.Parse(c, d, &opts)
-			} else {
-				d.Fail("a parameter of CREATE that this server has", word)
 			}
 		})
 	}

@@ -103,10 +103,8 @@ func parseSearch(c *Call, d *imapwire.Decoder) Run {
 func (c *Call) parseSearchReturns(d *imapwire.Decoder, opts *SearchOptions) {
 	opts.extended = true
 	d.List(func() {
-		word := d.Keyword()
-		r := c.Conn.srv.reg.searchReturns[word]
-		if r == nil {
-			d.Fail("a return option of SEARCH that this server has", word)
+		r, ok := oneOf(d, "return option of SEARCH", c.Conn.srv.reg.searchReturns)
+		if !ok {
 			return
 		}
 		if r.Parse != nil {
@@ -177,7 +175,7 @@ func (p *searchParser) word() string {
 	case c == '(' || c == '*' || c == '$' || '0' <= c && c <= '9':
 		return ""
 	}
-	return p.d.Keyword()
+	return p.d.KeywordOf(func() string { return choice("search key", p.c.Conn.srv.reg.searchKeys) })
 }
 
 // sequence reads keys up to the line's end, the first of which has been read
@@ -222,7 +220,7 @@ func (p *searchParser) key(word string) Matcher {
 	}
 	k := p.c.Conn.srv.reg.searchKeys[word]
 	if k == nil {
-		d.Fail("a search key that this server has", word)
+		d.Fail(choice("search key", p.c.Conn.srv.reg.searchKeys), word)
 		return Matcher{}
 	}
 	p.c.charset = p.charset

@@ -24,11 +24,8 @@ func selectCommand(name string) *Command {
 			var opts SelectOptions
 			if d.TrySP() {
 				d.NonEmptyList(func() {
-					word := d.Keyword()
-					if p := c.Conn.srv.reg.selectParams[word]; p != nil {
+					if p, ok := oneOf(d, "parameter of "+name, c.Conn.srv.reg.selectParams); ok {
 						p.Parse(c, d, &opts)
-					} else {
-						d.Fail("a parameter of "+name+" that this server has", word)
 					}
 				})
 			}

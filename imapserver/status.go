@@ -23,11 +23,8 @@ func statusCommand() *Command {
 func (c *Call) statusItems(d *imapwire.Decoder) []*StatusItem {
 	var items []*StatusItem
 	d.NonEmptyList(func() {
-		word := d.Keyword()
-		if item := c.Conn.srv.reg.statusItems[word]; item != nil {
+		if item, ok := oneOf(d, "STATUS item", c.Conn.srv.reg.statusItems); ok {
 			items = append(items, item)
-		} else {
-			d.Fail("a STATUS item that this server has", word)
 		}
 	})
 	return items

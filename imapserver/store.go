@@ -35,17 +35,15 @@ func parseStore(c *Call, d *imapwire.Decoder) Run {
 	d.SP()
 	if d.Peek() == '(' {
 		d.NonEmptyList(func() {
-			word := d.Keyword()
-			if m := c.Conn.srv.reg.storeMods[word]; m != nil {
+			if m, ok := oneOf(d, "modifier of STORE", c.Conn.srv.reg.storeMods); ok {
 				m.Parse(c, d, &opts)
-			} else {
-				d.Fail("a modifier of STORE that this server has", word)
 			}
 		})
 		d.SP()
 	}
 	silent := false
-	switch word := d.Keyword(); word {
+	const ops = "FLAGS, +FLAGS or -FLAGS, perhaps with .SILENT"
+	switch word := keyword(d, ops); word {
 	case "FLAGS", "FLAGS.SILENT":
 		req.Op, silent = FlagsReplace, word != "FLAGS"
 	case "+FLAGS", "+FLAGS.SILENT":
@@ -53,7 +51,7 @@ func parseStore(c *Call, d *imapwire.Decoder) Run {
 	case "-FLAGS", "-FLAGS.SILENT":
 		req.Op, silent = FlagsRemove, word != "-FLAGS"
 	default:
-		d.Fail("FLAGS, +FLAGS or -FLAGS, perhaps with .SILENT", word)
+		d.Fail(ops, word)
 	}
 	d.SP()
 	req.Flags = append(req.Flags, d.Flags()...) // behind what modifiers have put there

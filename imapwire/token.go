@@ -95,10 +95,19 @@ func (d *Decoder) Atom() string { return string(d.token(classAtom, "atom")) }
 // Keyword reads a word of the protocol in upper case: a command name, a FETCH
 // item, a search key. It is an atom that also ends before "[" and "<", so that
 // BODY[...]<0.10> is read piece by piece.
-func (d *Decoder) Keyword() string { return d.keyword("keyword") }
+func (d *Decoder) Keyword() string { return d.KeywordOf(nil) }
 
-func (d *Decoder) keyword(expected string) string {
-	b := d.token(classKeyword, expected)
+// KeywordOf is Keyword where only some words make sense: where there is none at
+// all, expected says which these are. It may be nil.
+func (d *Decoder) KeywordOf(expected func() string) string {
+	b := d.takeWhile(classKeyword)
+	if len(b) == 0 && d.err == nil {
+		what := "keyword"
+		if expected != nil {
+			what = expected()
+		}
+		d.Fail(what, "")
+	}
 	var upper [64]byte
 	if len(b) > len(upper) {
 		return string(upperASCII(append([]byte(nil), b...)))
@@ -202,7 +211,7 @@ func (d *Decoder) astring(class uint16, expected string) string {
 func (d *Decoder) NString() (s string, ok bool) {
 	if c, more := d.peek(); more && c != '"' && c != '{' {
 		start := d.line
-		if word := d.keyword("string or NIL"); d.err == nil && word != "NIL" {
+		if word := d.KeywordOf(func() string { return "string or NIL" }); d.err == nil && word != "NIL" {
 			d.failAt(start, "string or NIL", describe(word))
 		}
 		return "", false
