@@ -52,6 +52,8 @@ type account struct {
 	folding  bool
 
 	named map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
+
+	deriving deriving
 }
 
 // box is a mailbox in memory, shared by all who have it open.
@@ -173,6 +175,7 @@ func (a *account) reload() error {
 	a.mu.Unlock()
 	var w working
 	var storing []*storing
+	var derived []progress
 	graves := make(map[boxNum][]imap.ModSeq)
 	err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) (err error) {
 		w = working{boxes: make(map[boxNum]*boxState)}
@@ -190,6 +193,9 @@ func (a *account) reload() error {
 			return err
 		}
 		if storing, err = readStoring(r); err != nil {
+			return err
+		}
+		if derived, err = a.readProgress(r); err != nil {
 			return err
 		}
 		clear(graves)
@@ -218,6 +224,7 @@ func (a *account) reload() error {
 		a.box(num).graves = list
 		a.buried[num] = struct{}{}
 	}
+	a.deriving.all = derived
 	a.mu.Unlock()
 	a.publishAll()
 	return nil
@@ -306,6 +313,8 @@ func (a *account) publish(states changed) {
 		}
 	}
 	unfolded := len(a.unfolded) > 0
+	a.deriving.last = a.working.rec.nextMsg
+	a.derive()
 	a.mu.Unlock()
 	if unfolded {
 		a.fold()

@@ -45,6 +45,7 @@ import (
 //	p msg          messages from msg on that are being written
 //	i hash         thread of a Message-ID
 //	y hash         import key
+//	w deriver      what a deriver has done: its version, its mark (derive.go)
 const (
 	keyFormat   = 'F'
 	keyClean    = 'C'
@@ -70,6 +71,7 @@ const (
 	keyPending  = 'p'
 	keyThread   = 'i'
 	keyImport   = 'y'
+	keyDerived  = 'w'
 )
 
 // formatVersion is the version of this layout; oldestFormat is the oldest one

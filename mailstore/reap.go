@@ -121,6 +121,7 @@ func (a *account) reapStep(ctx context.Context, g grave) error {
 		a.mu.Unlock()
 	}
 	if len(r.refs) > 0 {
+		a.gone(len(r.refs))
 		// What is lost here a sweep finds again.
 		if err := a.store.blobs.Delete(ctx, a.num, r.refs); err != nil {
 			a.store.unswept.Store(true)

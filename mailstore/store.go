@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,9 @@ type Store struct {
 	unswept atomic.Bool   // a failure may have left blobs that nobody names
 	parsers sync.Pool     // of *message.Parser, with opts.Limits
 
+	derivers    []deriver
+	deriveSlots chan struct{} // holds a value for each step that runs
+
 	mu       sync.Mutex
 	accounts map[driver.Account]*account
 	closed   bool
@@ -113,6 +117,8 @@ type Store struct {
 // operator where the store is newer than this program.
 func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (*Store, error) {
 	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*account)}
+	s.derivers = newDerivers(&s.opts)
+	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	var clean bool
 	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		_, fresh, err := checkFormat(tx)

@@ -1,0 +1,376 @@
+package mailstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// What can be derived from messages and is not needed to acknowledge them is
+// built in the background, by derivers: the header columns that SEARCH reads,
+// for one. One loop per account serves all of them. It is told how far the
+// numbers of messages reach, after each commit and when the account is read,
+// and compares that with a mark on disk for each deriver: the last message that
+// is derived. The mark moves in the transaction that writes what was derived,
+// so that a crash loses work and never truth.
+//
+// What readers may rely on: messages above the mark are not derived yet, and
+// have to be answered from their own records. Those up to it are, except where
+// a message's records could not be read.
+//
+// To add a deriver, implement the interface below and put it into newDerivers.
+// Its keys go into layout.go, and prefixes names them.
+
+// deriver builds something from the messages of an account. One value serves
+// all accounts of a store; its methods are called from several goroutines, but
+// never twice at a time for one account.
+type deriver interface {
+	// what names in the log what is built, in the plural.
+	what() string
+	// id names the mark on disk, for good.
+	id() byte
+	// version is that of what is built. What is found under another one is
+	// deleted and built anew, so what it depends on belongs into it (such as
+	// message.Version).
+	version() uint64
+	// prefixes are the beginnings of the keys that this deriver owns.
+	prefixes() [][]byte
+
+	// due reports whether a step is worth its while when there are waiting
+	// numbers between the mark and the last message. It decides how small a
+	// step may be; it is called with account.mu held, and with each commit.
+	due(waiting uint64) bool
+	// derive prepares a step: it reads messages with numbers above mark and up
+	// to last, as many as make a small step (some ms of work, some 100 kB to
+	// write), and returns what is to be written. It holds no lock and may take
+	// its time, but returns soon after ctx ends. Numbers may be missing, even
+	// millions in a row (use account.messagesAbove). nil means that this number
+	// of messages makes no step: it is asked again when there are more.
+	derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error)
+	// tidy takes back space from what was derived up to mark, where most of the
+	// messages that it came from are gone: one small step from the place next
+	// on, which is 0 at first. It returns where the step after that begins, and
+	// 0 at the end. It is called when many messages have gone. The derivation
+	// is nil where nothing is to be written; its upTo is ignored.
+	tidy(ctx context.Context, a *account, next, mark uint64) (d *derivation, then uint64, err error)
+}
+
+// newDerivers returns all derivers of a store.
+func newDerivers(*Options) []deriver { return nil }
+
+// derivation is a step of a deriver: what is to be written.
+type derivation struct {
+	upTo   uint64 // the new mark: all messages up to it are derived
+	weight int    // about how many bytes run writes
+	// run writes. Other changes wait meanwhile, so it only writes what has been
+	// prepared. It may be called again and must begin anew then.
+	run func(t *opTx) error
+}
+
+// progress is what an account knows of one deriver's work. It is under
+// account.mu.
+type progress struct {
+	version uint64
+	mark    uint64
+	asked   uint64 // the last message when the deriver was asked and did not want more
+	gone    uint64 // messages that have been removed since something was tidied
+	tidied  uint64 // where tidying goes on, 0 where none is under way
+	tidying bool
+}
+
+// tidyAfter is how many removed messages begin a tidying.
+const tidyAfter = 10_000
+
+// deriving is the state of an account's loop. It is under account.mu.
+type deriving struct {
+	running bool
+	last    uint64     // the greatest number of a message, 0 before the account is read
+	all     []progress // as Store.derivers; nil before the account is read
+}
+
+// encode and decodeProgress are the mark on disk.
+func (p *progress) encode() []byte { return appendUints(nil, p.version, p.mark) }
+
+func decodeProgress(data []byte) (p progress, err error) {
+	d := decoder{data: data}
+	p = progress{version: d.uint(), mark: d.uint()}
+	return p, d.err("mark of what is derived")
+}
+
+func markKey(d deriver) []byte { return []byte{keyDerived, d.id()} }
+
+// readProgress reads the marks of all derivers. A damaged one means that
+// nothing is derived.
+func (a *account) readProgress(r driver.Reader) ([]progress, error) {
+	all := make([]progress, len(a.store.derivers))
+	for i, d := range a.store.derivers {
+		data, ok, err := r.Get(markKey(d))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			all[i].version = d.version()
+		} else if all[i], err = decodeProgress(data); err != nil {
+			all[i] = progress{}
+		}
+	}
+	return all, nil
+}
+
+// derivedUpTo returns the mark of a deriver, 0 where what is on disk is of
+// another version.
+func (a *account) derivedUpTo(i int) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.deriving.all == nil || a.deriving.all[i].version != a.store.derivers[i].version() {
+		return 0
+	}
+	return a.deriving.all[i].mark
+}
+
+// derive begins to build what is missing, in the background, unless that is
+// under way. a.mu is held.
+func (a *account) derive() {
+	if a.deriving.running || !a.derivable() {
+		return
+	}
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	if a.store.closed || a.store.opts.AsItIs {
+		return
+	}
+	a.deriving.running = true
+	a.store.background.Go(a.deriveLoop)
+}
+
+// derivable reports whether a deriver has something to do. a.mu is held.
+func (a *account) derivable() bool {
+	for i := range a.deriving.all {
+		if a.wants(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants reports whether deriver i has something to do. a.mu is held.
+func (a *account) wants(i int) bool {
+	p, d := &a.deriving.all[i], a.store.derivers[i]
+	if p.version != d.version() || p.tidying || p.gone >= tidyAfter {
+		return true
+	}
+	return a.deriving.last > max(p.mark, p.asked) && d.due(a.deriving.last-p.mark)
+}
+
+// gone notes that messages have been removed.
+func (a *account) gone(messages int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := range a.deriving.all {
+		a.deriving.all[i].gone += uint64(messages)
+	}
+	a.derive()
+}
+
+// How long the loop waits when something fails, and between steps at most:
+// it works half of the time.
+const (
+	deriveRetry    = time.Second
+	deriveRetryMax = time.Minute
+	derivePause    = 50 * time.Millisecond
+)
+
+// deriveLoop runs steps until nothing is left to do.
+func (a *account) deriveLoop() {
+	ctx, retry := a.store.ctx, time.Duration(0)
+	for {
+		worked := time.Duration(0)
+		failed := false
+		for i, d := range a.store.derivers {
+			a.mu.Lock()
+			wanted := a.wants(i)
+			a.mu.Unlock()
+			if !wanted {
+				continue
+			}
+			select {
+			case a.store.deriveSlots <- struct{}{}:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				a.endDeriving()
+				return
+			}
+			began := time.Now()
+			err := guard(func() error { return a.deriveStep(ctx, i) })
+			worked += time.Since(began)
+			<-a.store.deriveSlots
+			if imap.KindOf(err) == imap.Closed || ctx.Err() != nil {
+				a.endDeriving()
+				return
+			}
+			if err != nil {
+				failed = true
+				if retry == 0 {
+					a.store.opts.Logger.Warn("building "+d.what()+" in the background; it is tried again", "account", a.user, "err", err)
+				}
+			}
+		}
+		if !failed && a.restDeriving() {
+			return
+		}
+		pause := min(worked, derivePause)
+		if retry = min(2*retry, deriveRetryMax); !failed {
+			retry = 0
+		} else {
+			retry = max(retry, deriveRetry)
+			pause = retry
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// restDeriving ends the loop where nothing is left to do.
+func (a *account) restDeriving() (ended bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deriving.running = a.derivable()
+	return !a.deriving.running
+}
+
+func (a *account) endDeriving() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deriving.running = false
+}
+
+// deriveStep makes one step of one deriver.
+func (a *account) deriveStep(ctx context.Context, i int) error {
+	d := a.store.derivers[i]
+	a.mu.Lock()
+	p, last := a.deriving.all[i], a.deriving.last
+	a.mu.Unlock()
+	next := p
+	var step *derivation
+	var err error
+	switch {
+	case p.version != d.version():
+		next = progress{version: d.version()}
+		step = &derivation{weight: 1000, run: func(t *opTx) error {
+			for _, prefix := range d.prefixes() {
+				t.deleteRange(prefix, prefixEnd(prefix))
+			}
+			return nil
+		}}
+	case last > max(p.mark, p.asked) && d.due(last-p.mark):
+		if step, err = d.derive(ctx, a, p.mark, last); step != nil {
+			next.mark = step.upTo
+		}
+		next.asked = last
+		if step != nil {
+			next.asked = 0
+		}
+	default:
+		if !p.tidying {
+			next.gone, next.tidying = 0, true
+		}
+		step, next.tidied, err = d.tidy(ctx, a, p.tidied, p.mark)
+		next.tidying = next.tidied != 0
+	}
+	if err != nil {
+		return err
+	}
+	if step == nil {
+		a.noteProgress(i, &p, &next)
+		return nil
+	}
+	var now progress
+	err = a.submit(ctx, &op{weight: step.weight, run: func(t *opTx) error {
+		// Where another process has been here first, its work stands.
+		now = p
+		if data, ok, err := t.get(markKey(d)); err != nil {
+			return err
+		} else if stored, _ := decodeProgress(data); ok && (stored.version != p.version || stored.mark != p.mark) {
+			now.version, now.mark = stored.version, stored.mark
+			return nil
+		}
+		if err := step.run(t); err != nil {
+			return err
+		}
+		t.set(markKey(d), next.encode())
+		now = next
+		return nil
+	}})
+	if err == nil {
+		a.noteProgress(i, &p, &now)
+	}
+	return err
+}
+
+// noteProgress replaces the state p of a deriver, which its step began from.
+func (a *account) noteProgress(i int, p, next *progress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	gone := a.deriving.all[i].gone - p.gone // meanwhile
+	a.deriving.all[i] = *next
+	a.deriving.all[i].gone += gone
+}
+
+// messagesAbove returns the numbers of the first messages above mark and up to
+// last, at most limit of them, and the number up to which there are no others.
+func (a *account) messagesAbove(ctx context.Context, mark, last uint64, limit int) (msgs []uint64, upTo uint64, err error) {
+	err = a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
+		msgs = make([]uint64, 0, limit)
+		return scanRange(r, numKey(keyMessage, mark+1), numKey(keyMessage, last+1), func(key, _ []byte) error {
+			if len(msgs) == limit {
+				return errEnough
+			}
+			msgs = append(msgs, numOfKey(key))
+			return nil
+		})
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		return msgs, msgs[limit-1], nil
+	case err != nil:
+		return nil, 0, err
+	}
+	return msgs, last, nil
+}
+
+// eachMessage calls fn for each of the messages in order, with what need asks
+// for. What is of an older version is derived anew. A message that is gone or
+// cannot be read has msg.Err set. *Message and what it holds is valid until fn
+// returns.
+func (a *account) eachMessage(ctx context.Context, msgs []uint64, need Need, fn func(num uint64, msg *Message) error) error {
+	rows := make([]mailindex.Row, len(msgs))
+	for i, num := range msgs {
+		rows[i].Msg = num
+	}
+	for len(rows) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		recs, err := a.readRecords(ctx, rows, need)
+		if err != nil {
+			return err
+		}
+		for i := range recs {
+			msg, closeBody := a.assemble(ctx, &recs[i], need)
+			err := fn(recs[i].msg, msg)
+			closeBody()
+			if err != nil {
+				return err
+			}
+		}
+		rows = rows[len(recs):]
+	}
+	return nil
+}
