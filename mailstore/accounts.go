@@ -46,10 +46,15 @@ func (s *Store) Account(ctx context.Context, user string) (*Account, error) {
 
 // Lookup is Account, but fails with kind NotFound where there is none.
 func (s *Store) Lookup(ctx context.Context, user string) (*Account, error) {
-	if _, err := s.number(ctx, user); err != nil {
+	num, err := s.number(ctx, user)
+	if err != nil {
 		return nil, imap.E("mailstore: open account "+user, imap.Other, err)
 	}
-	return s.Account(ctx, user)
+	a, err := s.load(ctx, num, user)
+	if err != nil {
+		return nil, imap.E("mailstore: open account "+user, imap.Other, err)
+	}
+	return &Account{account: a}, nil
 }
 
 func (s *Store) number(ctx context.Context, user string) (num driver.Account, err error) {

@@ -196,7 +196,10 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return err
 	}
 	for _, info := range list {
-		a, err := s.Account(ctx, info.Name)
+		a, err := s.Lookup(ctx, info.Name)
+		if imap.KindOf(err) == imap.NotFound {
+			continue // removed or renamed meanwhile; this must not make it anew
+		}
 		if err != nil {
 			return err
 		}

@@ -132,6 +132,9 @@ func (tr *transfer) target(t *opTx, reserved boxNum) (boxNum, error) {
 	if !tr.create {
 		return t.selectable(tr.dest)
 	}
+	if t.tree.byName[tr.dest] != nil {
+		return 0, imap.Exists // also where it is only a parent, as with any RENAME
+	}
 	var n *node
 	err := t.createParents(tr.dest)
 	if err == nil && reserved != 0 {
@@ -359,7 +362,7 @@ func (tr *transfer) stage(t *opTx) (st staging, err error) {
 		}
 		t.rec.nextBox++
 		st.fresh, st.first, st.kw = true, 1, newKeywords(nil)
-		st.hole = grave{boxNum(t.rec.nextBox), 1}
+		st.hole = grave{boxNum(t.rec.nextBox), 2} // as if it had been made before
 	} else {
 		num, err := t.selectable(tr.dest)
 		if err != nil {

@@ -1,6 +1,7 @@
 package mailstore_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -165,5 +166,28 @@ func TestRenameInbox(t *testing.T) {
 			a = b.account(t, "ann")
 		}
 		check(t, b.store)
+	}
+}
+
+// Renaming INBOX to a name that is there fails, also where that is only a
+// parent, and however many messages there are.
+func TestRenameInboxToParent(t *testing.T) {
+	for _, messages := range []int{1, 5} {
+		b := newBench(t, mailstore.Options{TxnRows: 2})
+		a := b.account(t, "ann")
+		for i := range messages {
+			appendMail(t, a, imap.Inbox, mail(fmt.Sprint("m", i)))
+		}
+		if _, err := a.Create(ctx, "a/b", nil); err != nil {
+			t.Fatal(err)
+		}
+		must(t, a.Delete(ctx, "a"))
+		if err := a.Rename(ctx, imap.Inbox, "a"); imap.KindOf(err) != imap.Exists {
+			t.Errorf("%d messages: %v", messages, err)
+		}
+		must(t, a.Rename(ctx, imap.Inbox, "a/c"))
+		if st, err := a.Status("a/c"); err != nil || int(st.Messages) != messages || st.HighestModSeq != 2 {
+			t.Errorf("%d messages: %+v, %v", messages, st, err)
+		}
 	}
 }
