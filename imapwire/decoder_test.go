@@ -118,6 +118,7 @@ var goodTable = []struct {
 	{"mailbox", "{5}\r\ninbox", "inbox"},
 	{"mailbox8", `"R&D ü"`, "R&D ü"},
 	{"mailbox8", "{2+}\r\nü", "ü"},
+	{"mailbox", `"ü & x"`, "ü & x"}, // RFC 9755 section 3
 	{"listmailbox", "a/%*]", "a/%*]"},
 	{"listmailbox", `"&APw-%"`, "ü%"},
 	{"listmailbox", `""`, ""},
@@ -196,7 +197,7 @@ var badTable = []struct{ production, input, want string }{
 	{"attr", "x", `expected "\" at position 1, got "x"`},
 	{"mailbox", "(", `expected mailbox name at position 1, got "("`},
 	{"mailbox", "R&D", `expected mailbox name in modified UTF-7 at position 1, got "R&D" (modified UTF-7: "&" without the "-" that closes it (a plain "&" is written "&-"))`},
-	{"mailbox", "\"\u00fc\"", `expected mailbox name in modified UTF-7 at position 1, got "?" (modified UTF-7: only printable ASCII is allowed)`},
+	{"mailbox", "{1+}\r\n\xff", "expected mailbox name in UTF-8 at position 1, got other bytes"},
 	{"mailbox8", "{1+}\r\n\xff", "expected mailbox name in UTF-8 at position 1, got other bytes"},
 	{"listmailbox", ")", `expected mailbox name or pattern at position 1, got ")"`},
 	{"date", "32-Feb-2020", `expected date like "1-Feb-2020" at position 1, got "32-Feb-2020" (date: expected a day that this month has, got "32-Feb-2020")`},

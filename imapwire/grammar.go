@@ -106,7 +106,9 @@ func (d *Decoder) MailboxAttr() imap.MailboxAttr {
 }
 
 // Mailbox reads a mailbox name and returns it in UTF-8: from modified UTF-7,
-// or after SetMode(ModeUTF8) as it is. It is not normalised: see
+// or after SetMode(ModeUTF8) as it is. A name with bytes beyond ASCII is UTF-8
+// in every mode, since clients may send that as soon as UTF8=ACCEPT is
+// announced (RFC 9755 section 3). It is not normalised: see
 // [imap.NormalizeMailbox].
 func (d *Decoder) Mailbox() string {
 	return d.mailboxName(classAstring, "mailbox name")
@@ -123,7 +125,7 @@ func (d *Decoder) mailboxName(class uint16, expected string) string {
 	if d.err != nil {
 		return ""
 	}
-	if d.utf8 {
+	if d.utf8 || strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f }) {
 		if !utf8.ValidString(s) {
 			d.failAt(start, expected+" in UTF-8", "other bytes")
 			return ""
