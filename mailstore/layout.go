@@ -74,6 +74,22 @@ const (
 	keyDerived  = 'w'
 )
 
+// DerivedRange returns, for a key whose record can be made anew from the
+// messages, the first key behind all records of its kind, and nil for any other
+// key. It is the one list of what is derived: such records are not in the saved
+// states of the index's journal, and a repair makes them again or leaves that to
+// the work in the background which makes them where they are missing.
+func DerivedRange(a driver.Account, key []byte) (end []byte) {
+	if a == directoryAccount || len(key) == 0 {
+		return nil
+	}
+	switch key[0] {
+	case keyDigest, keyText:
+		return []byte{key[0] + 1}
+	}
+	return nil
+}
+
 // formatVersion is the version of this layout; oldestFormat is the oldest one
 // that can still be read. Format 1 was never released.
 const (

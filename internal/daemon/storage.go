@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/datadir"
@@ -27,6 +31,29 @@ type storage struct {
 	// broken says why there is no index and no store, in a folder that was
 	// opened only to be looked at.
 	broken error
+}
+
+// Names in a data folder.
+const (
+	indexDir    = "index"
+	journalDir  = "journal"
+	messagesDir = "messages"
+)
+
+// hasMail reports whether a folder has been in use, so that its index must be
+// there: what is gone must not be taken for a new store.
+func hasMail(dir *datadir.Dir) (bool, error) {
+	there, err := pebblekv.HasJournal(dir.FS(), dir.Join(journalDir))
+	if err != nil || there {
+		return there, err
+	}
+	names, err := dir.FS().List(dir.Join(messagesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, ".mov") || strings.HasSuffix(name, ".log")
+	}), nil
 }
 
 // openStorage opens a data folder, which is made where it is missing.
@@ -59,14 +86,22 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := bloblog.Open(dir.Join("messages"), bloblog.Options{FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages})
+	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages})
 	if err != nil {
 		return nil, err
 	}
 	s.blobs = blobs
-	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{
+	existing, err := hasMail(dir)
+	if err != nil {
+		return nil, err
+	}
+	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{
 		FS: dir.FS(), Logger: t.log, Relaxed: t.relaxed, Blobs: blobs, MaxOpenFiles: t.files.index,
+		Journal: dir.Join(journalDir), Derived: mailstore.DerivedRange, Existing: existing,
 	})
+	if existing && imap.KindOf(err) == imap.ContactAdmin {
+		return nil, told(imap.ContactAdmin, "the index (%s) is gone, but there is mail: run `rookery check --repair --data %s`, which makes it again", dir.Join(indexDir), dir.Join())
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,9 @@ func (kv *KV) Close() error {
 		kv.mu.Unlock()
 		return nil
 	}
+	kv.mu.Unlock()
+	kv.stopSaver()
+	kv.mu.Lock()
 	kv.closed = true
 	in := kv.in
 	for in.running > 0 {
@@ -33,6 +36,11 @@ func (kv *KV) Close() error {
 	kv.mu.Unlock()
 	err := in.close()
 	kv.retiring.Wait()
+	if err == nil && kv.journal != nil {
+		if err := kv.journal.closed(); err != nil {
+			kv.opts.Logger.Warn("the end of the journal is not noted", "dir", kv.opts.Journal, "err", err)
+		}
+	}
 	return err
 }
 
@@ -68,7 +76,7 @@ func (kv *KV) Reopen() error {
 	if !old.disk.settled(diskPatience) {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
-	in, err := openInstance(kv.dir, kv.opts, true)
+	in, err := openInstance(kv.dir, kv.opts, kv.journal, true)
 	if err != nil {
 		return err
 	}
@@ -76,6 +84,9 @@ func (kv *KV) Reopen() error {
 	kv.in, old.retired = in, true
 	if old.running == 0 {
 		kv.retire(old)
+	}
+	if kv.journal != nil {
+		kv.journal.broken()
 	}
 	wakes := slices.Collect(maps.Values(kv.watchers))
 	kv.mu.Unlock()

@@ -39,6 +39,8 @@ type freezeFS struct {
 	// blobs, where it is set, has to work before anything is written to the log.
 	blobs func(context.Context) error
 
+	journal *journal // takes in new files of the log; may be nil
+
 	// busy is held for reading by whoever is changing something on disk.
 	busy sync.RWMutex
 
@@ -124,8 +126,17 @@ func (f *freezeFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 				return nil, err
 			}
 		}
-		return f.FS.Create(name, c)
+		return f.create(name, c)
 	})
+}
+
+// create makes a file; the journal takes it in before it has anything.
+func (f *freezeFS) create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	g, err := f.FS.Create(name, c)
+	if err == nil && f.journal != nil {
+		f.journal.add(name)
+	}
+	return g, err
 }
 
 func (f *freezeFS) syncDir() error {
@@ -138,7 +149,16 @@ func (f *freezeFS) syncDir() error {
 
 // ReuseForWrite implements vfs.FS.
 func (f *freezeFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return f.begin("reuse", newname, func() (vfs.File, error) { return f.FS.ReuseForWrite(oldname, newname, c) })
+	return f.begin("reuse", newname, func() (vfs.File, error) {
+		if f.journal == nil {
+			return f.FS.ReuseForWrite(oldname, newname, c)
+		}
+		// The journal has the old one still: it must not be written over.
+		if err := f.FS.Remove(oldname); err != nil {
+			return nil, err
+		}
+		return f.create(newname, c)
+	})
 }
 
 // begin makes a file of the log or the manifest, in memory where the disk

@@ -36,12 +36,13 @@ type instance struct {
 
 // openInstance opens the database; again says that it must be there already,
 // so that a disk that is gone is not taken for a new store.
-func openInstance(dir string, opts Options, again bool) (*instance, error) {
+func openInstance(dir string, opts Options, j *journal, again bool) (*instance, error) {
 	in := &instance{
 		dir: dir, log: opts.Logger, mode: pebble.Sync, stop: func() {},
 		failed: make(chan struct{}), accounts: make(map[driver.Account]*account),
 	}
 	in.disk = newFreezeFS(opts.FS, dir, in)
+	in.disk.journal = j
 	if opts.Relaxed > 0 && opts.Blobs != nil {
 		in.disk.blobs = opts.Blobs.Sync
 	}

@@ -39,6 +39,23 @@ type Options struct {
 	// them after the KV.
 	Blobs driver.Blobs
 
+	// Journal, where it is set, is a folder that says the same as the store, and
+	// from which [KV.Replay] makes it again: its logs, by hard links, and now and
+	// then a saved state. See journal.go.
+	Journal string
+
+	// JournalBytes is how much is written to the log before another state is
+	// saved, or more: as much as the state itself takes; 0 is 64 MB.
+	JournalBytes int64
+
+	// Derived returns, for a key that can be made anew from what else there is,
+	// the first key behind all such keys that follow it; nil for other keys.
+	// What is derived is not in saved states. nil: nothing is.
+	Derived func(a driver.Account, key []byte) (end []byte)
+
+	// Existing refuses to open a folder that has no store, instead of making one.
+	Existing bool
+
 	// Still leaves the tables as they are, however many there are: for who looks
 	// only, and would have to wait for their merging, or keep it in memory.
 	Still bool
@@ -64,6 +81,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxOpenFiles == 0 {
 		o.MaxOpenFiles = 256
+	}
+	if o.JournalBytes == 0 {
+		o.JournalBytes = 64 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

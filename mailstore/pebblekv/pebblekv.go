@@ -40,6 +40,8 @@ type KV struct {
 
 	reopening sync.Mutex     // outside of mu
 	retiring  sync.WaitGroup // instances that were replaced and are being closed
+	journal   *journal       // nil where there is none
+	stopSaver func()         // ends the goroutine that saves states
 
 	mu       sync.Mutex
 	in       *instance
@@ -72,13 +74,57 @@ func Open(dir string, opts Options) (*KV, error) {
 	if opts = opts.withDefaults(); dir != "" {
 		dir = opts.FS.PathDir(opts.FS.PathJoin(dir, "x")) // as PathDir writes it
 	}
-	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func())}
-	in, err := openInstance(dir, kv.opts, false)
+	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func()), stopSaver: func() {}}
+	if opts.Journal != "" {
+		if err := kv.beginJournal(); err != nil {
+			return nil, imap.E("index open", imap.Unavailable, fmt.Errorf("%s: %w", opts.Journal, err))
+		}
+	}
+	in, err := openInstance(dir, kv.opts, kv.journal, opts.Existing)
 	if err != nil {
 		return nil, err
 	}
 	kv.in = in
+	if kv.journal != nil {
+		kv.startJournal()
+	}
 	return kv, nil
+}
+
+func (kv *KV) beginJournal() (err error) {
+	if kv.opts.Existing {
+		// Nothing is made beside a store that is not there.
+		if there, err := pebble.Peek(kv.dir, kv.opts.FS); err != nil || !there.Exists {
+			return nil
+		}
+	}
+	kv.journal, err = openJournal(kv.dir, kv.opts)
+	return err
+}
+
+// startJournal saves a first state where there is none: a store without one is
+// as safe as it was before there were journals, so this fails no opening.
+func (kv *KV) startJournal() {
+	ctx, cancel := context.WithCancel(context.Background())
+	lacks, err := kv.journal.lacks()
+	if err == nil && lacks {
+		err = kv.SaveState(ctx)
+	}
+	if err != nil {
+		kv.opts.Logger.Warn("the journal of the index cannot be begun; it is tried again later", "dir", kv.opts.Journal, "err", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		kv.keepJournal(ctx)
+	}()
+	kv.stopSaver = func() {
+		cancel()
+		<-done
+		if kv.journal.isBroken() {
+			_ = kv.SaveState(context.Background()) // the next opening tries again
+		}
+	}
 }
 
 // Failed returns a channel that is closed when the store cannot write any more.

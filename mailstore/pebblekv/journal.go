@@ -1,0 +1,403 @@
+package pebblekv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// A journal is a second, independent way to what the store says, in a folder
+// beside it: saved states (state.go), and the logs that were written since. A
+// log gets a name there by a hard link when it is made, so it costs no second
+// write and no second sync, and it outlives the folder of the store. Old logs
+// go when two saved states are younger. [Replay] makes a store of it again.
+//
+// In the folder is one epoch for each life of a store: a store that was put in
+// place of another one by a restore or a repair begins a new epoch, since its
+// logs have numbers that the former one's have, too. A file in the store's
+// folder names its epoch.
+type journal struct {
+	fs      vfs.FS
+	index   string // the folder of the store
+	root    string // the folder of all epochs
+	epoch   string // the name of this one
+	log     *slog.Logger
+	derived func(driver.Account, []byte) []byte
+	after   int64
+
+	saving sync.Mutex // held by who saves a state
+	kick   chan struct{}
+
+	mu     sync.Mutex
+	gap    bool   // the logs do not go on where the former ones end: a new state must be saved
+	newest uint64 // number of the log that is being written
+	since  int64  // bytes of logs that are newer than the newest state, but for newest
+	state  int64  // bytes of the newest state
+}
+
+// Names in the journal's folder, and epochName in the store's.
+const (
+	epochName   = "JOURNAL"
+	statePrefix = "state-"
+	stateNew    = "state.new"
+	closedName  = "closed"
+
+	categoryJournal vfs.DiskWriteCategory = "rookery-journal"
+)
+
+// openJournal finds the epoch of a store, or begins one. The store is not open
+// yet.
+func openJournal(index string, opts Options) (*journal, error) {
+	j := &journal{
+		fs: opts.FS, index: index, root: opts.Journal, log: opts.Logger, derived: opts.Derived,
+		after: opts.JournalBytes, kick: make(chan struct{}, 1),
+	}
+	if err := j.fs.MkdirAll(j.root, 0o700); err != nil {
+		return nil, err
+	}
+	if err := syncFolder(j.fs, j.fs.PathDir(j.root)); err != nil {
+		return nil, err
+	}
+	name, err := readText(j.fs, j.fs.PathJoin(index, epochName))
+	if err == nil && isEpoch(name) {
+		if _, err := j.fs.Stat(j.fs.PathJoin(j.root, name)); err == nil {
+			j.epoch = name
+			return j, j.compare()
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return j, j.begin()
+}
+
+// begin begins an epoch.
+func (j *journal) begin() error {
+	epochs, err := listEpochs(j.fs, j.root)
+	if err != nil {
+		return err
+	}
+	number := 1
+	if len(epochs) > 0 {
+		number = epochNumber(epochs[0]) + 1
+	}
+	j.epoch = fmt.Sprintf("%08d-%08x", number, rand.Uint32())
+	if err := j.fs.MkdirAll(j.dir(), 0o700); err != nil {
+		return err
+	}
+	if err := syncFolder(j.fs, j.root); err != nil {
+		return err
+	}
+	if err := j.fs.MkdirAll(j.index, 0o700); err != nil {
+		return err
+	}
+	if err := syncFolder(j.fs, j.fs.PathDir(j.index)); err != nil {
+		return err
+	}
+	return writeText(j.fs, j.index, epochName, j.epoch+"\n")
+}
+
+// compare notes whether the store goes on where its journal ends: it was closed
+// in order, and was not in use without the journal since.
+func (j *journal) compare() error {
+	own, err := j.fs.List(j.index)
+	if err != nil {
+		return err
+	}
+	number, _, err := readClosed(j.fs, j.dir())
+	j.gap = err != nil
+	for _, name := range own {
+		if n, ok := parseLog(name); ok && n > number {
+			j.gap = true
+		}
+	}
+	return nil
+}
+
+// readClosed returns the number and the length of the last log, as they were when
+// the store was last closed in order.
+func readClosed(disk vfs.FS, dir string) (number uint64, size int64, err error) {
+	text, err := readText(disk, disk.PathJoin(dir, closedName))
+	if err == nil {
+		_, err = fmt.Sscanf(text, "%d %d", &number, &size)
+	}
+	return number, size, err
+}
+
+// listEpochs returns the epochs in a folder, the newest first.
+func listEpochs(disk vfs.FS, root string) ([]string, error) {
+	names, err := disk.List(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range names {
+		names[i] = strings.TrimSuffix(names[i], "/")
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !isEpoch(n) })
+	slices.Sort(names)
+	slices.Reverse(names)
+	return names, nil
+}
+
+func epochNumber(name string) (n int) {
+	_, _ = fmt.Sscanf(name, "%08d-", &n) // 0 where it is no epoch
+	return n
+}
+
+func isEpoch(name string) bool {
+	return len(name) == 17 && epochNumber(name) > 0 && !strings.ContainsAny(name, `/\`)
+}
+
+func (j *journal) dir() string { return j.fs.PathJoin(j.root, j.epoch) }
+
+func (j *journal) path(name string) string { return j.fs.PathJoin(j.dir(), name) }
+
+func logName(number uint64) string { return fmt.Sprintf("%06d.log", number) }
+
+func parseLog(name string) (number uint64, ok bool) {
+	if !strings.HasSuffix(name, ".log") {
+		return 0, false
+	}
+	_, err := fmt.Sscanf(name, "%d.log", &number)
+	return number, err == nil
+}
+
+// add takes a log in, before anything is written to it. Where it cannot, the
+// journal has a gap until the next state is saved: whoever reads it notices.
+func (j *journal) add(name string) {
+	number, ok := parseLog(j.fs.PathBase(name))
+	if !ok {
+		return
+	}
+	to := j.path(logName(number))
+	_ = j.fs.Remove(to) // of an opening that did not come to its end
+	err := j.fs.Link(name, to)
+	if err == nil {
+		err = syncFolder(j.fs, j.dir())
+	}
+	if err != nil {
+		j.log.Warn("the journal of the index misses a part until its next state is saved", "dir", j.dir(), "err", err)
+	}
+	j.mu.Lock()
+	before := j.newest
+	j.newest = number
+	if before != 0 {
+		j.since += j.size(logName(before))
+	}
+	j.gap = j.gap || err != nil
+	due := j.gap || j.since >= max(j.after, j.state)
+	j.mu.Unlock()
+	if due {
+		j.wake()
+	}
+}
+
+func (j *journal) wake() {
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+}
+
+// size is that of a file in the journal, 0 where it is not there.
+func (j *journal) size(name string) int64 {
+	info, err := j.fs.Stat(j.path(name))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// lacks reports whether there is no saved state. The store is open.
+func (j *journal) lacks() (bool, error) {
+	names, err := j.fs.List(j.dir())
+	if err != nil {
+		return false, err
+	}
+	states := stateNumbers(names)
+	if len(states) == 0 {
+		return true, nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.state, j.since = j.size(stateName(states[0])), 0
+	for _, name := range names {
+		if number, ok := parseLog(name); ok && number >= states[0] && number != j.newest {
+			j.since += j.size(name)
+		}
+	}
+	return false, nil
+}
+
+// broken says that the store was opened again after a failure.
+func (j *journal) broken() {
+	j.mu.Lock()
+	j.gap = true
+	j.mu.Unlock()
+	j.wake()
+}
+
+func (j *journal) isBroken() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.gap
+}
+
+// closed notes how long the newest log is, after the store was closed in order:
+// an end that is missing later shows.
+func (j *journal) closed() error {
+	j.mu.Lock()
+	newest := j.newest
+	j.mu.Unlock()
+	return writeText(j.fs, j.dir(), closedName, fmt.Sprintf("%d %d\n", newest, j.size(logName(newest))))
+}
+
+// SaveState saves a state of the store in the journal, and lets go of what is
+// older than the state before. The store does it by itself whenever enough was
+// written since. Without a journal it does nothing.
+func (kv *KV) SaveState(ctx context.Context) error {
+	const op = "index save state"
+	if kv.journal == nil {
+		return ctx.Err()
+	}
+	kv.journal.saving.Lock()
+	defer kv.journal.saving.Unlock()
+	acct, in, err := kv.enter(op, 0)
+	if err != nil {
+		return err
+	}
+	defer kv.leave(0, acct)
+	if err := kv.journal.save(ctx, in); err != nil {
+		return imap.E(op, imap.Unavailable, err)
+	}
+	return nil
+}
+
+// save writes a state. Everything in it is durable in the store before it
+// counts: a crash must not leave a state that the store has never had.
+func (j *journal) save(ctx context.Context, in *instance) error {
+	j.mu.Lock()
+	from, size := j.newest, j.size(logName(j.newest))
+	j.mu.Unlock()
+	// Commits are shown in the order of the log: behind this one, the snapshot
+	// has all that is in older logs.
+	if err := in.db.LogData(nil, pebble.NoSync); err != nil {
+		return err
+	}
+	snapshot := in.db.NewSnapshot()
+	defer snapshot.Close()
+	if err := in.db.LogData(nil, pebble.Sync); err != nil {
+		return err
+	}
+	if err := in.failure(); err != nil {
+		return err
+	}
+	written, err := writeState(ctx, j, from, snapshot)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	j.gap = false
+	j.state, j.since = written, -size // of what is in newest, a part is in the state
+	for number := from; number < j.newest; number++ {
+		j.since += j.size(logName(number))
+	}
+	j.mu.Unlock()
+	return j.prune()
+}
+
+// prune removes what two saved states make needless, and older epochs.
+func (j *journal) prune() error {
+	names, err := j.fs.List(j.dir())
+	if err != nil {
+		return err
+	}
+	states := stateNumbers(names)
+	if len(states) > 2 {
+		states = states[:2]
+	}
+	oldest := states[len(states)-1]
+	var errs []error
+	for _, name := range names {
+		number, isLog := parseLog(name)
+		state, isState := parseState(name)
+		if isLog && number < oldest || isState && state < oldest {
+			errs = append(errs, j.fs.Remove(j.path(name)))
+		}
+	}
+	epochs, err := listEpochs(j.fs, j.root)
+	errs = append(errs, err)
+	for _, e := range epochs {
+		if e < j.epoch {
+			errs = append(errs, j.fs.RemoveAll(j.fs.PathJoin(j.root, e)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// keepJournal saves states until quit ends.
+func (kv *KV) keepJournal(quit context.Context) {
+	for {
+		select {
+		case <-quit.Done():
+			return
+		case <-kv.journal.kick:
+		}
+		if err := kv.SaveState(quit); err != nil && quit.Err() == nil {
+			kv.opts.Logger.Warn("a state of the index cannot be saved in the journal; it is tried again later", "dir", kv.opts.Journal, "err", err)
+		}
+	}
+}
+
+func syncFolder(disk vfs.FS, dir string) error {
+	d, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func readText(disk vfs.FS, path string) (string, error) {
+	f, err := disk.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	p, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	return strings.TrimSpace(string(p)), err
+}
+
+// writeText writes a small file, whole and durably, or not at all.
+func writeText(disk vfs.FS, dir, name, text string) error {
+	tmp := disk.PathJoin(dir, name+".new")
+	f, err := disk.Create(tmp, categoryJournal)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write([]byte(text)); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := disk.Rename(tmp, disk.PathJoin(dir, name)); err != nil {
+		return err
+	}
+	return syncFolder(disk, dir)
+}
