@@ -166,7 +166,8 @@ type AppendResult struct {
 }
 
 // Mailbox is an open mailbox, as one session sees it. Copies of it in several
-// sessions share their snapshots.
+// sessions share their snapshots. It may be a [Poller] too, and a [SearchIndex]
+// where its data can answer SEARCH faster than by reading message for message.
 type Mailbox interface {
 	// Snapshot returns the latest published state. It is called before and
 	// after every command, so it must be cheap where nothing has changed; then

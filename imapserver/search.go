@@ -248,12 +248,9 @@ func (c *Call) setKey(set imap.NumSet, saved, uid bool) Matcher {
 	sel := c.Conn.sel
 	switch {
 	case saved:
-		in := sel.saved
-		return Matcher{Row: func(m *SearchMessage) bool { return in.Contains(m.Row.UID) }}
+		return uidMatcher(sel.saved)
 	case uid:
-		in := set.Resolve(uint32(sel.view.LastUID()))
-		return Matcher{Row: func(m *SearchMessage) bool { return in.Contains(m.Row.UID) }}
+		return uidMatcher(set.Resolve(uint32(sel.view.LastUID())))
 	}
-	in := set.ResolveSeq(uint32(sel.view.Len()))
-	return Matcher{Row: func(m *SearchMessage) bool { return in.Contains(m.Seq) }}
+	return seqMatcher(set.ResolveSeq(uint32(sel.view.Len())))
 }

@@ -15,7 +15,7 @@ import (
 // and parentheses, which the parser knows itself.
 func baseSearchKeys() []*SearchKey {
 	keys := []*SearchKey{
-		rowKey("ALL", func(*SearchMessage) bool { return true }),
+		{Name: "ALL", Parse: func(*Call, *imapwire.Decoder) Matcher { return everyMessage() }},
 		rowKey("NEW", func(m *SearchMessage) bool {
 			return m.from.sel.isRecent(m.Row.UID) && m.bits()&mailindex.BitSeen == 0
 		}),
@@ -27,9 +27,9 @@ func baseSearchKeys() []*SearchKey {
 		dateKey("BEFORE", func(is, day imap.Date) bool { return is < day }),
 		dateKey("ON", func(is, day imap.Date) bool { return is == day }),
 		dateKey("SINCE", func(is, day imap.Date) bool { return is >= day }),
-		sentKey("SENTBEFORE", func(is, day imap.Date) bool { return is < day }),
-		sentKey("SENTON", func(is, day imap.Date) bool { return is == day }),
-		sentKey("SENTSINCE", func(is, day imap.Date) bool { return is >= day }),
+		sentKey("SENTBEFORE", func(day imap.Date) SentDays { return SentDays{math.MinInt32, day} }),
+		sentKey("SENTON", func(day imap.Date) SentDays { return SentDays{day, day + 1} }),
+		sentKey("SENTSINCE", func(day imap.Date) SentDays { return SentDays{day, math.MaxInt32} }),
 		textKey("BODY", message.InBody), textKey("TEXT", message.InText),
 		{Name: "HEADER", Parse: func(c *Call, d *imapwire.Decoder) Matcher {
 			d.SP()
@@ -48,8 +48,8 @@ func baseSearchKeys() []*SearchKey {
 		"FLAGGED": mailindex.BitFlagged, "SEEN": mailindex.BitSeen,
 	} {
 		keys = append(keys,
-			rowKey(name, func(m *SearchMessage) bool { return m.bits()&bit != 0 }),
-			rowKey("UN"+name, func(m *SearchMessage) bool { return m.bits()&bit == 0 }))
+			flagsKey(name, func(f *mailindex.FlagSet) bool { return f.Bits()&bit != 0 }),
+			flagsKey("UN"+name, func(f *mailindex.FlagSet) bool { return f.Bits()&bit == 0 }))
 	}
 	for _, field := range []string{"BCC", "CC", "FROM", "SUBJECT", "TO"} {
 		keys = append(keys, &SearchKey{Name: field, Parse: func(c *Call, d *imapwire.Decoder) Matcher {
@@ -68,21 +68,17 @@ func rowKey(name string, match func(*SearchMessage) bool) *SearchKey {
 	return &SearchKey{Name: name, Parse: func(*Call, *imapwire.Decoder) Matcher { return Matcher{Row: match} }}
 }
 
-// keywordKey is KEYWORD or UNKEYWORD. The answer is computed once for each
-// combination of flags.
+// flagsKey is a key without arguments about flags.
+func flagsKey(name string, match func(*mailindex.FlagSet) bool) *SearchKey {
+	return &SearchKey{Name: name, Parse: func(*Call, *imapwire.Decoder) Matcher { return flagMatcher(match) }}
+}
+
+// keywordKey is KEYWORD or UNKEYWORD.
 func keywordKey(name string, want bool) *SearchKey {
 	return &SearchKey{Name: name, Parse: func(_ *Call, d *imapwire.Decoder) Matcher {
 		d.SP()
 		flag := d.Flag()
-		known := map[mailindex.FlagsID]bool{}
-		return Matcher{Row: func(m *SearchMessage) bool {
-			has, ok := known[m.Row.Flags]
-			if !ok {
-				has = m.View.Flags(m.Row.Flags).Has(flag)
-				known[m.Row.Flags] = has
-			}
-			return has == want
-		}}
+		return flagMatcher(func(f *mailindex.FlagSet) bool { return f.Has(flag) == want })
 	}}
 }
 
@@ -106,14 +102,14 @@ func dateKey(name string, match func(is, day imap.Date) bool) *SearchKey {
 
 // sentKey compares the Date field. A message without one matches none of the
 // three keys.
-func sentKey(name string, match func(is, day imap.Date) bool) *SearchKey {
+func sentKey(name string, days func(day imap.Date) SentDays) *SearchKey {
 	return &SearchKey{Name: name, Parse: func(_ *Call, d *imapwire.Decoder) Matcher {
 		d.SP()
-		day := d.Date()
-		return Matcher{Need: NeedDigest, Match: func(_ *SearchMessage, msg *Message) bool {
-			t, ok := msg.Digest.SentDate()
-			return ok && match(imap.DateOf(t), day)
-		}}
+		sent := days(d.Date())
+		return Matcher{
+			term: SearchTerm{Sent: &sent}, Need: NeedDigest,
+			Match: func(_ *SearchMessage, msg *Message) bool { return sent.Contain(msg.Digest) },
+		}
 	}}
 }
 
@@ -122,14 +118,18 @@ func textKey(name string, where message.Where) *SearchKey {
 		d.SP()
 		needle := c.searchText(d)
 		if len(needle) == 0 {
-			return Matcher{Row: func(*SearchMessage) bool { return true }}
+			return everyMessage()
 		}
-		return Matcher{Need: NeedText, text: &message.Key{Where: where, Needle: needle}}
+		return textMatcher(&message.Key{Where: where, Needle: needle})
 	}}
 }
 
 func headerMatcher(name string, needle []byte) Matcher {
-	return Matcher{Need: NeedText, text: &message.Key{Where: message.InHeader, Name: name, Needle: needle}}
+	return textMatcher(&message.Key{Where: message.InHeader, Name: name, Needle: needle})
+}
+
+func textMatcher(key *message.Key) Matcher {
+	return Matcher{Need: NeedText, term: SearchTerm{Text: key}}
 }
 
 // within is RFC 5032: ages in seconds.

@@ -14,8 +14,10 @@ import (
 // are called by the goroutine that runs the command. A key that looks something
 // up tells SearchMessage.Fail where it cannot.
 //
-// A search first asks every key what the index alone can tell; the back end is
-// asked for messages only where that leaves the answer open.
+// A search first asks what the mailbox's rows alone can tell, then the index
+// that the back end may have (SearchIndex); the back end is asked for messages
+// only where that leaves the answer open. Keys are asked in the order of what
+// they cost, not of the command, and not about messages that others decide.
 type Matcher struct {
 	Row   func(m *SearchMessage) bool
 	Need  Need
@@ -24,14 +26,17 @@ type Matcher struct {
 	// Combinations.
 	kids []Matcher
 	op   matchOp
-	// text, where set, is searched in the message itself when its digested text
-	// has been cut off.
-	text *message.Key
+	// set, where set, does for a whole view what Row does.
+	set func(view *mailindex.Snapshot, yes positionSet)
+	// term, where it is not empty, is what an index of the mailbox is asked for.
+	// Its Text is searched in the message itself when its digested text has been
+	// cut off.
+	term SearchTerm
 }
 
 // decides reports whether there is something to ask.
 func (k *Matcher) decides() bool {
-	return k.op != opLeaf || k.Row != nil || k.Match != nil || k.text != nil
+	return k.op != opLeaf || k.Row != nil || k.Match != nil || k.term.Text != nil
 }
 
 type matchOp uint8
@@ -91,8 +96,8 @@ func (k *Matcher) decide(m *SearchMessage, msg *Message) verdict {
 		return verdictOf(k.Row(m))
 	case msg == nil:
 		return open
-	case k.text != nil:
-		return matchMessage(*k.text, msg)
+	case k.term.Text != nil:
+		return matchMessage(*k.term.Text, msg)
 	}
 	return verdictOf(k.Match(m, msg))
 }
@@ -145,29 +150,19 @@ type searcher struct {
 	sel     *selection
 	program Matcher
 	err     error // what SearchMessage.Fail was told first
+
+	answers []SearchAnswer // of a SearchIndex, used for one key after the other
 }
 
 // run returns the positions that match, ascending.
 func (s *searcher) run(ctx context.Context) ([]int, error) {
-	var found, unsure []int
-	m := SearchMessage{View: s.sel.view, from: s}
-	for p := range s.sel.view.Pages() {
-		for i := range p.Len() {
-			m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
-			switch s.program.decide(&m, nil) {
-			case yes:
-				found = append(found, p.First+i)
-			case open:
-				unsure = append(unsure, p.First+i)
-			}
-			if s.err != nil {
-				return nil, s.err
-			}
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	everything := newPositionSet(s.sel.view.Len())
+	everything.addRange(0, s.sel.view.Len())
+	o, err := s.evaluate(ctx, &s.program, everything)
+	if err != nil {
+		return nil, err
 	}
+	found, unsure := o.yes.list(), o.open.list()
 	// Digests are small; whole messages are read for those only that they leave
 	// open.
 	need := s.program.needs()

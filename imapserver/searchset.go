@@ -1,0 +1,333 @@
+package imapserver
+
+import (
+	"context"
+	"iter"
+	"math/bits"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailindex"
+	"github.com/rookery-mail/rookery/message"
+)
+
+// A search works on sets of positions as far as it can: each key is asked about
+// all messages that are still in question at once, cheap keys first. What keys
+// leave open in the end is looked up message by message (searchrun.go).
+
+// positionSet is a set of positions in a view, one bit each.
+type positionSet []uint64
+
+func newPositionSet(n int) positionSet { return make(positionSet, (n+63)/64) }
+
+func (s positionSet) add(i int)      { s[i>>6] |= 1 << (i & 63) }
+func (s positionSet) has(i int) bool { return s[i>>6]&(1<<(i&63)) != 0 }
+
+// addRange adds the positions from first up to, but not including, end.
+func (s positionSet) addRange(first, end int) {
+	for first < end && first&63 != 0 {
+		s.add(first)
+		first++
+	}
+	for ; first+64 <= end; first += 64 {
+		s[first>>6] = ^uint64(0)
+	}
+	for ; first < end; first++ {
+		s.add(first)
+	}
+}
+
+func (s positionSet) union(o positionSet) {
+	for i, w := range o {
+		s[i] |= w
+	}
+}
+
+func (s positionSet) intersect(o positionSet) {
+	for i, w := range o {
+		s[i] &= w
+	}
+}
+
+func (s positionSet) subtract(o positionSet) {
+	for i, w := range o {
+		s[i] &^= w
+	}
+}
+
+func (s positionSet) isEmpty() bool {
+	for _, w := range s {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s positionSet) count() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// all iterates over the positions, ascending.
+func (s positionSet) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, w := range s {
+			for ; w != 0; w &= w - 1 {
+				if !yield(i<<6 + bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// list returns the positions, ascending.
+func (s positionSet) list() []int {
+	list := make([]int, 0, s.count())
+	for i := range s.all() {
+		list = append(list, i)
+	}
+	return list
+}
+
+// outcome is what a key says of the positions that it was asked about: those
+// that match, and those that it leaves open. The others do not match.
+type outcome struct{ yes, open positionSet }
+
+// evaluate asks a key about positions. It does not change asked.
+func (s *searcher) evaluate(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
+	if err := ctx.Err(); err != nil {
+		return o, err
+	}
+	switch k.op {
+	case opNot:
+		o, err = s.evaluate(ctx, &k.kids[0], asked)
+		if err != nil {
+			return o, err
+		}
+		yes := slices.Clone(asked)
+		yes.subtract(o.yes)
+		yes.subtract(o.open)
+		return outcome{yes, o.open}, nil
+	case opAnd:
+		return s.evaluateAll(ctx, k, asked)
+	case opOr:
+		return s.evaluateAny(ctx, k, asked)
+	}
+	none := newPositionSet(s.sel.view.Len())
+	switch {
+	case asked.isEmpty():
+		return outcome{none, none}, nil
+	case k.set != nil:
+		k.set(s.sel.view, none)
+		none.intersect(asked)
+		return outcome{none, newPositionSet(s.sel.view.Len())}, nil
+	case k.Row != nil:
+		err := s.askRows(k, asked, none)
+		return outcome{none, newPositionSet(s.sel.view.Len())}, err
+	case k.term.Text != nil || k.term.Sent != nil:
+		return s.askIndex(ctx, k, asked)
+	}
+	return outcome{none, slices.Clone(asked)}, nil
+}
+
+// evaluateAll is AND: later keys are asked about what the former ones leave.
+func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSet) (all outcome, err error) {
+	all = outcome{slices.Clone(asked), newPositionSet(s.sel.view.Len())}
+	rest := slices.Clone(asked)
+	for _, kid := range k.byCost() {
+		o, err := s.evaluate(ctx, kid, rest)
+		if err != nil {
+			return all, err
+		}
+		// Open is what no key denies and some key does not know.
+		all.open.union(o.open)
+		all.yes.intersect(o.yes)
+		o.yes.union(o.open)
+		all.open.intersect(o.yes)
+		rest = o.yes
+		if rest.isEmpty() {
+			break
+		}
+	}
+	all.yes.intersect(rest)
+	return all, nil
+}
+
+// evaluateAny is OR: later keys are asked about what no former one has found.
+func (s *searcher) evaluateAny(ctx context.Context, k *Matcher, asked positionSet) (some outcome, err error) {
+	n := s.sel.view.Len()
+	some = outcome{newPositionSet(n), newPositionSet(n)}
+	rest := slices.Clone(asked)
+	for _, kid := range k.byCost() {
+		o, err := s.evaluate(ctx, kid, rest)
+		if err != nil {
+			return some, err
+		}
+		some.yes.union(o.yes)
+		some.open.union(o.open)
+		rest.subtract(o.yes)
+	}
+	some.open.subtract(some.yes)
+	return some, nil
+}
+
+// askRows asks a key that looks at index entries.
+func (s *searcher) askRows(k *Matcher, asked, yes positionSet) error {
+	m := SearchMessage{View: s.sel.view, from: s}
+	for p := range s.sel.view.Pages() {
+		for i := range p.Len() {
+			pos := p.First + i
+			if !asked.has(pos) {
+				continue
+			}
+			m.Row, m.Seq = p.Row(i), imap.SeqNum(pos+1)
+			if k.Row(&m) {
+				yes.add(pos)
+			}
+			if s.err != nil {
+				return s.err
+			}
+		}
+	}
+	return nil
+}
+
+// askIndex asks the mailbox's own index, where it has one.
+func (s *searcher) askIndex(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
+	index, ok := s.sel.box.(SearchIndex)
+	if !ok {
+		return outcome{newPositionSet(s.sel.view.Len()), slices.Clone(asked)}, nil
+	}
+	if s.answers == nil {
+		s.answers = make([]SearchAnswer, s.sel.view.Len())
+	}
+	clear(s.answers)
+	for i := range asked.all() {
+		s.answers[i] = SearchOpen
+	}
+	if err := index.Search(ctx, s.sel.view, &k.term, s.answers); err != nil {
+		return o, err
+	}
+	o = outcome{newPositionSet(s.sel.view.Len()), newPositionSet(s.sel.view.Len())}
+	for i, a := range s.answers {
+		switch a {
+		case SearchYes:
+			o.yes.add(i)
+		case SearchOpen:
+			o.open.add(i)
+		}
+	}
+	// Answers that nobody asked for do not count.
+	o.yes.intersect(asked)
+	o.open.intersect(asked)
+	return o, nil
+}
+
+// The costs of keys, from what is in memory to what reads messages.
+const (
+	costSet = iota
+	costRow
+	costField
+	costText
+	costMessage
+)
+
+// cost tells what it costs to ask a key.
+func (k *Matcher) cost() int {
+	switch {
+	case k.op != opLeaf:
+		most := costSet
+		for i := range k.kids {
+			most = max(most, k.kids[i].cost())
+		}
+		return most
+	case k.set != nil:
+		return costSet
+	case k.Row != nil:
+		return costRow
+	case k.term.Sent != nil, k.term.Text != nil && k.term.Text.Where == message.InHeader:
+		return costField
+	case k.term.Text != nil:
+		return costText
+	}
+	return costMessage
+}
+
+// byCost returns the parts of a combination, the cheapest first.
+func (k *Matcher) byCost() []*Matcher {
+	list := make([]*Matcher, len(k.kids))
+	costs := make(map[*Matcher]int, len(k.kids))
+	for i := range k.kids {
+		list[i] = &k.kids[i]
+		costs[list[i]] = k.kids[i].cost()
+	}
+	slices.SortStableFunc(list, func(a, b *Matcher) int { return costs[a] - costs[b] })
+	return list
+}
+
+// everyMessage matches all messages.
+func everyMessage() Matcher {
+	return Matcher{
+		Row: func(*SearchMessage) bool { return true },
+		set: func(view *mailindex.Snapshot, yes positionSet) { yes.addRange(0, view.Len()) },
+	}
+}
+
+// flagMatcher is a key about flags: it is asked once for each combination of
+// flags that there is.
+func flagMatcher(match func(*mailindex.FlagSet) bool) Matcher {
+	return Matcher{
+		Row: func(m *SearchMessage) bool { return match(m.View.Flags(m.Row.Flags)) },
+		set: func(view *mailindex.Snapshot, yes positionSet) {
+			matches := make([]bool, view.FlagSets())
+			some := false
+			for id := range matches {
+				matches[id] = view.FlagCount(mailindex.FlagsID(id)) > 0 && match(view.Flags(mailindex.FlagsID(id)))
+				some = some || matches[id]
+			}
+			if !some {
+				return
+			}
+			for p := range view.Pages() {
+				for i, id := range p.Flags {
+					if matches[id] {
+						yes.add(p.First + i)
+					}
+				}
+			}
+		},
+	}
+}
+
+// uidMatcher matches messages by UID.
+func uidMatcher(set imap.UIDSet) Matcher {
+	return Matcher{
+		Row: func(m *SearchMessage) bool { return set.Contains(m.Row.UID) },
+		set: func(view *mailindex.Snapshot, yes positionSet) {
+			for _, r := range set.Ranges() {
+				first, _ := view.Find(r.Start)
+				end, found := view.Find(r.Stop)
+				if found {
+					end++
+				}
+				yes.addRange(first, end)
+			}
+		},
+	}
+}
+
+// seqMatcher matches messages by sequence number.
+func seqMatcher(set imap.SeqSet) Matcher {
+	return Matcher{
+		Row: func(m *SearchMessage) bool { return set.Contains(m.Seq) },
+		set: func(view *mailindex.Snapshot, yes positionSet) {
+			for _, r := range set.Ranges() {
+				yes.addRange(max(int(r.Start), 1)-1, min(int(r.Stop), view.Len()))
+			}
+		},
+	}
+}
