@@ -91,9 +91,10 @@ func DerivedRange(a driver.Account, key []byte) (end []byte) {
 }
 
 // formatVersion is the version of this layout; oldestFormat is the oldest one
-// that can still be read. Format 1 was never released.
+// that can still be read. Format 1 was never released. Format 3 may have
+// compressed messages (package bloblog), and is as format 2 otherwise.
 const (
-	formatVersion = 2
+	formatVersion = 3
 	oldestFormat  = 2
 )
 

@@ -238,6 +238,34 @@ func TestOverlap(t *testing.T) {
 	}
 }
 
+// A store of the format before is taken as it is, and is of the new one from
+// then on: a program that knows only the old one must not take it.
+func TestFormatIsRaised(t *testing.T) {
+	b := newBench(t, mailstore.Options{})
+	format := func(set byte) (now byte) {
+		err := b.kv.Update(ctx, 0, func(tx driver.Txn) error {
+			v, _, err := tx.Get([]byte{'F'})
+			if now = v[0]; err == nil && set != 0 {
+				err = tx.Set([]byte{'F'}, []byte{set})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now
+	}
+	newest := format(2)
+	s, err := mailstore.Open(ctx, b.kv, b.blobs, b.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(ctx)
+	if now := format(0); now != newest || newest < 3 {
+		t.Errorf("a store of format 2 has format %d now; a new one has %d", now, newest)
+	}
+}
+
 // A store of another format is refused, and the error says what to do.
 func TestFormats(t *testing.T) {
 	for version, want := range map[byte]string{1: "move the folder away", 99: "use a newer rookery"} {

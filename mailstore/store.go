@@ -121,11 +121,11 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	var clean bool
 	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
-		_, fresh, err := checkFormat(tx)
+		version, fresh, err := checkFormat(tx)
 		if err != nil {
 			return err
 		}
-		if fresh {
+		if version < formatVersion { // fresh, or readable as it is: see layout.go
 			if err := tx.Set([]byte{keyFormat}, binary.AppendUvarint(nil, formatVersion)); err != nil {
 				return err
 			}

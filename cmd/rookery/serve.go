@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rookery-mail/rookery/internal/daemon"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
 )
 
 const serveLong = `Serve the mail of a data folder over IMAP, and take new mail over LMTP.
@@ -50,6 +51,7 @@ SIGTERM and SIGINT end the server in order, SIGHUP reads the certificate and the
 type serveFlags struct {
 	cfg        daemon.Config
 	durability string
+	compress   string
 	reserve    string
 	logLevel   string
 	logJSON    bool
@@ -80,6 +82,7 @@ func newServe(std streams) *cobra.Command {
 	fl.StringVar(&f.cfg.Passwd, "passwd", "", "`file` of users, lines name:{SCHEME}hash")
 	fl.BoolVar(&f.cfg.InsecureAuth, "insecure-auth", false, "take passwords on connections without TLS too")
 	fl.StringVar(&f.durability, "durability", "sync", "`when` changes are acknowledged: sync, when they are on disk; relaxed, up to a second before that")
+	fl.StringVar(&f.compress, "compress", "none", "`how` messages that come in are compressed on the disk: none or zstd")
 	fl.StringVar(&f.reserve, "reserve", "auto", "`size` that is kept free on the disk, for example 500M; auto is 256M, or 5% of a small disk; 0 is none")
 	for _, l := range f.limits() {
 		fl.IntVar(l.value, l.flag, l.most, l.help)
@@ -138,6 +141,9 @@ func (f *serveFlags) complete(std streams, given func(flag string) bool) error {
 		}
 	}
 	var err error
+	if f.cfg.Compress, err = bloblog.ParseCompression(f.compress); err != nil {
+		return usage("--compress: %w", err)
+	}
 	if f.cfg.Reserve, err = parseReserve(f.reserve); err != nil {
 		return err
 	}

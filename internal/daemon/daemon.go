@@ -27,6 +27,7 @@ import (
 	"github.com/rookery-mail/rookery/internal/admin"
 	"github.com/rookery-mail/rookery/internal/lmtp"
 	"github.com/rookery-mail/rookery/internal/passwd"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
 )
 
 // Config is what an operator chooses. DataDir and Log are required, and at
@@ -54,6 +55,8 @@ type Config struct {
 	// Reserve is how many bytes of the disk are kept free; 0 and negative
 	// numbers are as in reserve.Options.
 	Reserve int64
+	// Compress is what is done to messages that come in.
+	Compress bloblog.Compression
 	// Demo begins with a fresh store of sample mail.
 	Demo bool
 	// Version is what the server says of itself.
@@ -148,7 +151,7 @@ func (d *daemon) start(ctx context.Context) error {
 
 func (d *daemon) openStorage(ctx context.Context) (err error) {
 	d.files = budget(maxFiles())
-	t := tuning{log: d.log, fs: d.cfg.fs, relaxed: d.cfg.Relaxed, reserve: d.cfg.Reserve, files: d.files}
+	t := tuning{log: d.log, fs: d.cfg.fs, relaxed: d.cfg.Relaxed, reserve: d.cfg.Reserve, files: d.files, compress: d.cfg.Compress}
 	if d.cfg.Demo {
 		d.storage, err = openDemo(ctx, d.cfg.DataDir, t)
 	} else {

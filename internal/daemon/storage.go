@@ -86,7 +86,9 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages})
+	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{
+		FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages, Compress: t.compress,
+	})
 	if err != nil {
 		return nil, err
 	}

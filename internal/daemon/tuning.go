@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
 )
 
 // tuning says how a store is opened.
@@ -14,6 +16,8 @@ type tuning struct {
 	relaxed time.Duration // see Config.Relaxed
 	reserve int64         // see Config.Reserve
 	files   fileBudget
+	// compress is what is done to messages that come in.
+	compress bloblog.Compression
 }
 
 // fileBudget says how many files each part of the server may have open. Zeros

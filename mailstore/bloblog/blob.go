@@ -2,7 +2,6 @@ package bloblog
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -108,6 +107,9 @@ func (s *Store) readRecord(g *segment, at place, size int) (*record, error) {
 		r.head = (*r.full)[:n]
 		r.recordHeader, err = decodeRecordHeader(r.head, salt, at)
 	}
+	if err == nil && at.pos()+r.length() > g.length() {
+		err = errBadTail // the file ends before the record does
+	}
 	if err != nil {
 		s.reuse(r)
 		return nil, err
@@ -134,23 +136,31 @@ func (r *record) read(p []byte, pos int64) error {
 	}
 	if m, err := r.file.ReadAt(p[n:], r.at.pos()+pos+int64(n)); n+m < len(p) {
 		if err == io.EOF {
-			return errBadTail // the file ends before the record does
+			return errBadTail
 		}
 		return err
 	}
 	return nil
 }
 
-// tail reads meta and checksums.
-func (r *record) tail() (meta, sums []byte, err error) {
+// tail reads meta and the entries of the blocks.
+func (r *record) tail() (meta []byte, list blockList, err error) {
 	p := make([]byte, r.tailLen())
 	if err := r.read(p, recordHeadLen+r.stored); err != nil {
-		return nil, nil, err
+		return nil, list, err
 	}
 	if sum(p) != r.tailSum {
-		return nil, nil, errBadTail
+		return nil, list, errBadTail
 	}
-	return p[:r.meta:r.meta], p[r.meta:], nil
+	return p[:r.meta:r.meta], blockList{r.flags&flagZstd != 0, p[r.meta:]}, nil
+}
+
+// readContent fills p from the content as it is in the file.
+func (r *record) readContent(p []byte, pos int64) error {
+	if pos+int64(len(p)) > r.stored {
+		return errBadTail
+	}
+	return r.read(p, recordHeadLen+pos)
 }
 
 // Open implements driver.Blobs. A blob of up to one block (64 kB) is read and
@@ -162,7 +172,7 @@ func (s *Store) Open(ctx context.Context, a driver.Account, ref driver.Ref) (dri
 	r, err := s.find(a, ref, firstRead)
 	if err == nil {
 		b := &blob{store: s, r: r, a: a, ref: ref, cached: -1}
-		if _, b.sums, err = r.tail(); err == nil {
+		if _, b.list, err = r.tail(); err == nil {
 			err = b.settle()
 		}
 		if err == nil {
@@ -193,8 +203,9 @@ type blob struct {
 	r     *record
 	a     driver.Account
 	ref   driver.Ref
-	sums  []byte
-	data  []byte // all of a short blob
+	list  blockList
+	data  []byte  // all of a short blob
+	room  *[]byte // data's memory, where it comes from the codec's blocks
 
 	mu     sync.Mutex
 	closed bool
@@ -202,29 +213,41 @@ type blob struct {
 	block  []byte // the last block of which only a part was asked for
 }
 
+// short reports whether the blob is read and checked when it is opened.
+func (b *blob) short() bool { return b.r.size <= blockSize }
+
 // settle reads a short blob whole and lets go of its segment.
 func (b *blob) settle() error {
-	if b.r.stored > blockSize {
+	if !b.short() {
 		b.store.reuse(b.r)
 		return nil
 	}
-	if int64(len(b.r.head)) >= recordHeadLen+b.r.stored {
+	switch {
+	case b.r.size == 0:
+		b.data = []byte{}
+	case !b.list.packed && int64(len(b.r.head)) >= recordHeadLen+b.r.stored:
 		b.data = b.r.head[recordHeadLen : recordHeadLen+b.r.stored]
-	} else {
-		b.data = make([]byte, b.r.stored)
-		if err := b.r.read(b.data, recordHeadLen); err != nil {
+		if ofStored, _ := b.list.sums(0); sum(b.data) != ofStored {
+			return errBadContent
+		}
+	default:
+		b.room = b.store.codec.block()
+		b.data = (*b.room)[:b.r.size]
+		if err := b.load(0, b.data); err != nil {
+			b.giveRoom()
 			return err
 		}
-	}
-	if !b.matches(0, b.data) {
-		return errBadContent
+		b.store.reuse(b.r)
 	}
 	b.store.release(b.r.seg)
 	return nil
 }
 
-func (b *blob) matches(block int64, content []byte) bool {
-	return len(content) == 0 || binary.LittleEndian.Uint32(b.sums[4*block:]) == sum(content)
+func (b *blob) giveRoom() {
+	if b.room != nil {
+		b.store.codec.blocks.Put(b.room)
+		b.room, b.data = nil, nil
+	}
 }
 
 // Size implements driver.Blob.
@@ -233,7 +256,7 @@ func (b *blob) Size() int64 { return b.r.size }
 // ReadAt implements io.ReaderAt.
 func (b *blob) ReadAt(p []byte, off int64) (int, error) {
 	total := 0
-	for total < len(p) && off < b.r.stored {
+	for total < len(p) && off < b.r.size {
 		n, err := b.readBlock(p[total:], off)
 		total += n
 		off += int64(n)
@@ -249,7 +272,7 @@ func (b *blob) ReadAt(p []byte, off int64) (int, error) {
 
 // readBlock reads from one block, checked.
 func (b *blob) readBlock(p []byte, off int64) (int, error) {
-	if b.r.stored <= blockSize {
+	if b.short() {
 		if b.data == nil {
 			return 0, imap.E("blob read", imap.ServerBug, os.ErrClosed)
 		}
@@ -257,7 +280,7 @@ func (b *blob) readBlock(p []byte, off int64) (int, error) {
 	}
 	i := off / blockSize
 	begin := i * blockSize
-	length := min(blockSize, b.r.stored-begin)
+	length := min(blockSize, b.r.size-begin)
 	if off == begin && int64(len(p)) >= length { // the whole block is wanted
 		return int(length), b.load(i, p[:length])
 	}
@@ -277,14 +300,7 @@ func (b *blob) readBlock(p []byte, off int64) (int, error) {
 }
 
 func (b *blob) load(i int64, p []byte) error {
-	if err := b.r.read(p, recordHeadLen+i*blockSize); err != nil {
-		return err
-	}
-	if !b.matches(i, p) {
-		clear(p) // nothing unchecked gets out
-		return errBadContent
-	}
-	return nil
+	return b.list.load(b.store.codec, i, b.r.size, p, b.r.readContent)
 }
 
 // Close implements io.Closer.
@@ -295,10 +311,11 @@ func (b *blob) Close() error {
 		return nil
 	}
 	b.closed = true
-	if b.r.stored > blockSize {
+	if !b.short() {
 		b.store.release(b.r.seg)
 	}
 	b.data = nil
+	b.giveRoom()
 	b.store.reuse(b.r)
 	return nil
 }

@@ -44,6 +44,8 @@ type Options struct {
 	// OpenFiles bounds the segments that are kept open while nobody reads
 	// them; 0 is 128.
 	OpenFiles int
+	// Compress is what is done to new records; they are read whatever it is.
+	Compress Compression
 	// Manual leaves sealing and taking back space to calls of [Store.Tidy].
 	// Tests want it.
 	Manual bool
@@ -90,6 +92,7 @@ type Store struct {
 	group  group         // the callers of Sync
 	graves *deadLog
 	heads  sync.Pool // of firstRead bytes
+	codec  *codec
 
 	// tidying is held by the one who seals or moves. steady is held for writing
 	// at the moment when moved blobs change their place.
@@ -143,8 +146,13 @@ type Stats struct {
 // The caller makes sure that no other process has it open: package datadir.
 // What a crash left half-written is left out; nothing that was synced is.
 func Open(dir string, opts Options) (*Store, error) {
+	codec, err := newCodec(opts.Compress)
+	if err != nil {
+		return nil, ioError("blobs open", err)
+	}
 	ctx, quit := context.WithCancel(context.Background())
 	s := &Store{
+		codec:    codec,
 		dir:      dir,
 		opts:     opts.withDefaults(),
 		lanes:    make(chan struct{}, maxLanes),

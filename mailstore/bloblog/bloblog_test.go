@@ -27,6 +27,7 @@ func TestDriver(t *testing.T) {
 		"TinySegments":  {SegmentBytes: 20_000, MaxWaste: 0.1, OpenFiles: 3},
 		"EachItsOwn":    {SegmentBytes: 1, MaxWaste: 0.01, OpenFiles: 1},
 		"NeverTidiedUp": {Manual: true, SegmentBytes: 1 << 20},
+		"Compressed":    {Compress: bloblog.Zstd, SegmentBytes: 20_000, MaxWaste: 0.1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			drivertest.Run(t, func(t *testing.T) drivertest.Harness {

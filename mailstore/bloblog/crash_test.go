@@ -28,6 +28,11 @@ func text(seed, n int) []byte {
 	p := make([]byte, n)
 	rng := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(n), byte(n >> 8)})
 	rng.Read(p)
+	if seed%2 == 1 { // as text is: it can be compressed
+		for i := range p {
+			p[i] = 'a' + p[i]%16
+		}
+	}
 	return p
 }
 
@@ -168,12 +173,22 @@ func (l *ledger) checkKept(t *testing.T, s *bloblog.Store, when string) {
 	}
 }
 
-func TestCutAtEveryOperation(t *testing.T) {
-	crashfs.EveryCut(t, 3, func() crashfs.Scenario {
+func TestCutAtEveryOperation(t *testing.T) { cutAtEveryOperation(t, 3, small) }
+
+func TestCutAtEveryOperationCompressed(t *testing.T) {
+	cutAtEveryOperation(t, 4, func(fs *crashfs.FS) bloblog.Options {
+		opts := small(fs)
+		opts.Compress = bloblog.Zstd
+		return opts
+	})
+}
+
+func cutAtEveryOperation(t *testing.T, step int, opts func(*crashfs.FS) bloblog.Options) {
+	crashfs.EveryCut(t, step, func() crashfs.Scenario {
 		l := newLedger()
 		return crashfs.Scenario{
 			Run: func(t *testing.T, fs *crashfs.FS) {
-				s := open(t, "blobs", small(fs))
+				s := open(t, "blobs", opts(fs))
 				for part := range 3 {
 					l.life(s, part, 5, fs.Alive, func(err error) { t.Error(err) })
 					if err := s.Tidy(context.Background()); err != nil {
@@ -185,12 +200,12 @@ func TestCutAtEveryOperation(t *testing.T) {
 				}
 			},
 			Check: func(t *testing.T, fs *crashfs.FS) {
-				s := open(t, "blobs", small(fs))
+				s := open(t, "blobs", opts(fs))
 				l.check(t, s)
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
-				s = open(t, "blobs", small(fs))
+				s = open(t, "blobs", opts(fs))
 				l.checkKept(t, s, "after the second restart")
 				if err := s.Close(); err != nil {
 					t.Error(err)

@@ -15,8 +15,15 @@ import (
 //
 //	header   56 bytes, see recordHeader
 //	content  stored bytes
-//	tail     meta, then a checksum of every 64 kB of content
+//	tail     meta, then an entry for every 64 kB of content
 //	padding  to a multiple of 8
+//
+// Content is compressed in blocks of 64 kB, each by itself, so that any part of
+// it is read without the rest. An entry is the checksum of the block (4 bytes).
+// In a record with compressed blocks it has 16 bytes: where the block ends in
+// the file, counted from the beginning of the content (8 bytes), the checksum of
+// what is in the file, and that of the block as it was. A block that has its own
+// length in the file is not compressed.
 //
 // A record's header checksum covers the segment's random salt and the record's
 // place. So nothing that a sender put into a message can pass for a record,
@@ -34,9 +41,18 @@ const (
 	alignment     = 8
 )
 
-// Record flags. The low two bits name a compression of the content; only
-// "none" is written so far, and a reader refuses what it does not know.
-const flagsKnown = 0
+// Record flags. The low two bits name a compression of the content. A reader
+// refuses what it does not know.
+const (
+	flagZstd   = 1
+	flagsKnown = flagZstd
+)
+
+// Lengths of an entry in a record's tail.
+const (
+	plainEntry  = 4
+	packedEntry = 16
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -99,9 +115,23 @@ type recordHeader struct {
 	tailSum uint32
 }
 
-func blocks(stored int64) int64 { return (stored + blockSize - 1) / blockSize }
+// blocks is how many blocks a content of size bytes has.
+func blocks(size int64) int64 { return (size + blockSize - 1) / blockSize }
 
-func (h *recordHeader) tailLen() int64 { return int64(h.meta) + 4*blocks(h.stored) }
+func (h *recordHeader) entryLen() int64 {
+	if h.flags&flagZstd != 0 {
+		return packedEntry
+	}
+	return plainEntry
+}
+
+func (h *recordHeader) tailLen() int64 { return int64(h.meta) + h.entryLen()*blocks(h.size) }
+
+// sane reports whether the lengths can be true, so that sums of them are.
+func (h *recordHeader) sane() bool {
+	const most = 1 << 50
+	return h.size >= 0 && h.size <= most && h.stored >= 0 && h.stored <= h.size && h.meta <= maxMeta
+}
 
 // length is what the record takes in the file.
 func (h *recordHeader) length() int64 { return align(recordHeadLen + h.stored + h.tailLen()) }
@@ -141,20 +171,15 @@ func decodeRecordHeader(p []byte, salt uint64, at place) (h recordHeader, err er
 		meta:    binary.LittleEndian.Uint32(p[40:]),
 		tailSum: binary.LittleEndian.Uint32(p[44:]),
 	}
-	if h.flags&^flagsKnown != 0 {
+	switch {
+	case !h.sane():
+		return h, errBadRecord
+	case h.flags&^flagsKnown != 0:
 		return h, errNewer
+	case h.flags&flagZstd == 0 && h.stored != h.size:
+		return h, errBadRecord
 	}
 	return h, nil
-}
-
-// appendSums appends the checksum of each block of content.
-func appendSums(p, content []byte) []byte {
-	for len(content) > 0 {
-		n := min(len(content), blockSize)
-		p = binary.LittleEndian.AppendUint32(p, sum(content[:n]))
-		content = content[n:]
-	}
-	return p
 }
 
 // An entry is one record in a segment's index: enough to find an account's

@@ -149,20 +149,16 @@ func (s *Store) verify(g *segment, at place) error {
 		return err
 	}
 	defer s.reuse(r)
-	_, sums, err := r.tail()
+	_, list, err := r.tail()
 	if err != nil {
 		return err
 	}
-	block := make([]byte, min(r.stored, blockSize))
-	for pos := int64(0); pos < r.stored; pos += blockSize {
-		p := block[:min(blockSize, r.stored-pos)]
-		if err := r.read(p, recordHeadLen+pos); err != nil {
+	room := s.codec.block()
+	defer s.codec.blocks.Put(room)
+	for i := range blocks(r.size) {
+		if err := list.load(s.codec, i, r.size, (*room)[:min(blockSize, r.size-i*blockSize)], r.readContent); err != nil {
 			return err
 		}
-		if binary.LittleEndian.Uint32(sums) != sum(p) {
-			return errBadContent
-		}
-		sums = sums[4:]
 	}
 	return nil
 }
@@ -203,9 +199,7 @@ func (g *segment) scan() ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	size := g.size
-	g.mu.Unlock()
+	size := g.length()
 	var entries []entry
 	head := make([]byte, recordHeadLen)
 	for pos := int64(segmentHeader); pos+recordHeadLen <= size; {
@@ -214,7 +208,7 @@ func (g *segment) scan() ([]entry, error) {
 		}
 		at := placeAt(g.id, pos)
 		h, err := decodeRecordHeader(head, salt, at)
-		if err != errBadRecord && h.stored <= size && pos+h.length() <= size {
+		if err != errBadRecord && h.stored <= size && h.tailLen() <= size && pos+h.length() <= size {
 			entries = append(entries, entry{h.account, h.ref, at.off, uint32(h.length() / alignment)})
 			pos += h.length()
 			continue

@@ -102,6 +102,13 @@ func (g *segment) isSealed() bool {
 	return g.sealed
 }
 
+// length is that of the file, as far as records are known in it.
+func (g *segment) length() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.size
+}
+
 // readFooter reads the whole index of a sealed segment and remembers who owns
 // which part of it.
 func (g *segment) readFooter() ([]entry, error) {
@@ -140,9 +147,7 @@ func (g *segment) readFooter() ([]entry, error) {
 }
 
 func (g *segment) footerAt(f vfs.File) (at int64, n int, body uint32, err error) {
-	g.mu.Lock()
-	size := g.size
-	g.mu.Unlock()
+	size := g.length()
 	if size < segmentHeader+trailerLen {
 		return 0, 0, 0, errBadFooter
 	}

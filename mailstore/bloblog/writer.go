@@ -1,18 +1,19 @@
 package bloblog
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // A writer gathers a blob in buf, behind room for the record's header, until it
-// is longer than smallMax. Then it takes a lane and writes whole blocks there;
-// buf keeps what is not written yet.
+// is longer than smallMax. Then it takes a lane and writes whole blocks there,
+// compressed where the store does so; buf keeps what is not written yet.
 type writer struct {
 	store   *Store
 	account driver.Account
@@ -20,9 +21,12 @@ type writer struct {
 
 	buf     []byte // recordHeadLen bytes of room, then content
 	flushed int64  // content bytes that are in the lane
-	sums    []byte // their checksums
-	lane    *lane  // nil for a short blob
-	start   int64  // where the record begins in the lane
+	stored  int64  // what they take there
+	list    blockList
+	lane    *lane   // nil for a short blob
+	start   int64   // where the record begins in the lane
+	read    *[]byte // the last block of the lane that was read back, and
+	readIs  int64   // its number
 
 	ref      driver.Ref // not 0 once finished
 	err      error      // the write that failed: nothing else will succeed
@@ -48,7 +52,9 @@ func (s *Store) Create(ctx context.Context, a driver.Account, size int64) (drive
 	if size >= 0 {
 		room = min(size, smallMax) + 512 // meta and checksums mostly fit as well
 	}
-	return &writer{store: s, account: a, want: size, buf: make([]byte, recordHeadLen, recordHeadLen+room)}, nil
+	w := &writer{store: s, account: a, want: size, buf: make([]byte, recordHeadLen, recordHeadLen+room)}
+	w.list.packed = s.codec.enc != nil
+	return w, nil
 }
 
 func (w *writer) pending() []byte { return w.buf[recordHeadLen:] }
@@ -95,13 +101,31 @@ func (w *writer) flush(n int) error {
 		w.lane, w.start = l, l.off
 	}
 	content := w.pending()[:n]
-	if err := w.lane.writeAt(content, w.start+recordHeadLen+w.flushed); err != nil {
+	if err := w.writeBlocks(content); err != nil {
 		return err
 	}
-	w.sums = appendSums(w.sums, content)
 	w.flushed += int64(n)
 	rest := copy(w.pending(), w.pending()[n:])
 	w.buf = w.buf[:recordHeadLen+rest]
+	return nil
+}
+
+// writeBlocks writes content into the lane, with one write.
+func (w *writer) writeBlocks(content []byte) error {
+	stored, entries := content, len(w.list.raw)
+	if w.list.packed {
+		room := w.store.codec.room()
+		defer w.store.codec.rooms.Put(room)
+		*room = w.list.pack(w.store.codec, (*room)[:0], content)
+		stored = *room
+	} else {
+		w.list.addAll(content)
+	}
+	if err := w.lane.writeAt(stored, w.start+recordHeadLen+w.stored); err != nil {
+		w.list.raw = w.list.raw[:entries]
+		return err
+	}
+	w.stored += int64(len(stored))
 	return nil
 }
 
@@ -132,22 +156,44 @@ func (w *writer) Finish(meta []byte) (driver.Ref, error) {
 	return w.ref, nil
 }
 
-func (w *writer) header(tail []byte, meta int) recordHeader {
-	return recordHeader{account: w.account, size: w.length, stored: w.length, meta: uint32(meta), tailSum: sum(tail)}
+// header is that of the finished record; its tail is meta and the list.
+func (w *writer) header(meta []byte) (h recordHeader, tail []byte) {
+	tail = append(append(make([]byte, 0, len(meta)+len(w.list.raw)+alignment), meta...), w.list.raw...)
+	h = recordHeader{account: w.account, size: w.length, stored: w.stored, meta: uint32(len(meta)), tailSum: sum(tail)}
+	if w.list.packed {
+		h.flags = flagZstd
+	}
+	return h, tail
 }
 
-// finishShort appends meta and checksums to the content in buf, which thus
-// becomes the record, and the record to the shared lane.
+// finishShort makes a record of the content in buf and appends it to the shared
+// lane. Where nothing is compressed, buf itself becomes the record.
 func (w *writer) finishShort(meta []byte) error {
-	content := len(w.buf)
-	rec := append(w.buf, meta...)
-	rec = appendSums(rec, w.pending())
-	h := w.header(rec[content:], len(meta))
-	for int64(len(rec)) < h.length() {
+	if w.list.packed && w.length >= packFrom {
+		room := w.store.codec.room()
+		defer w.store.codec.rooms.Put(room)
+		*room = w.list.pack(w.store.codec, append((*room)[:0], w.buf[:recordHeadLen]...), w.pending())
+		w.stored = int64(len(*room) - recordHeadLen)
+		if h, tail := w.header(meta); h.length() < align(recordHeadLen+w.length+int64(len(meta))+plainEntry*blocks(w.length)) {
+			*room = appendPadded(append(*room, tail...))
+			return w.store.appendRecord(w, *room, h)
+		}
+	}
+	w.list = blockList{}
+	w.list.addAll(w.pending())
+	w.stored = w.length
+	h, tail := w.header(meta)
+	rec := appendPadded(append(w.buf, tail...))
+	w.buf = rec[:len(w.buf)]
+	return w.store.appendRecord(w, rec, h)
+}
+
+// appendPadded adds what makes a record's length a multiple of alignment.
+func appendPadded(rec []byte) []byte {
+	for len(rec)%alignment != 0 {
 		rec = append(rec, 0)
 	}
-	w.buf = rec[:content]
-	return w.store.appendRecord(w, rec, h)
+	return rec
 }
 
 // finishLong writes what is missing, the header last.
@@ -155,8 +201,10 @@ func (w *writer) finishLong(meta []byte) error {
 	if err := w.flush(len(w.pending())); err != nil {
 		return err
 	}
-	tail := append(bytes.Clone(meta), w.sums...)
-	h := w.header(tail, len(meta))
+	if w.stored == w.flushed { // nothing got smaller
+		w.list.unpack()
+	}
+	h, tail := w.header(meta)
 	l, at := w.lane, placeAt(w.lane.seg.id, w.start)
 	h.ref = at.ref()
 	for (recordHeadLen+h.stored+int64(len(tail)))%alignment != 0 {
@@ -191,7 +239,7 @@ func (w *writer) ReadAt(p []byte, off int64) (int, error) {
 		}
 		f, _, err := seg.open()
 		if err == nil {
-			n, err = f.ReadAt(p[:m], w.start+recordHeadLen+off)
+			n, err = w.readFlushed(f, p[:m], off)
 		}
 		if int64(n) < m {
 			return n, ioError("blob read back", err)
@@ -202,6 +250,35 @@ func (w *writer) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if n < len(p) {
 		return n, io.EOF
+	}
+	return n, nil
+}
+
+// readFlushed reads what is in the lane's file.
+func (w *writer) readFlushed(f vfs.File, p []byte, off int64) (n int, err error) {
+	if !w.list.packed {
+		return f.ReadAt(p, w.start+recordHeadLen+off)
+	}
+	if w.read == nil {
+		w.read, w.readIs = w.store.codec.block(), -1
+	}
+	for n < len(p) {
+		i := (off + int64(n)) / blockSize
+		block := (*w.read)[:min(blockSize, w.flushed-i*blockSize)]
+		if w.readIs != i {
+			w.readIs = -1
+			err := w.list.load(w.store.codec, i, w.flushed, block, func(p []byte, pos int64) error {
+				if n, err := f.ReadAt(p, w.start+recordHeadLen+pos); n < len(p) {
+					return err
+				}
+				return nil
+			})
+			if err != nil {
+				return n, err
+			}
+			w.readIs = i
+		}
+		n += copy(p[n:], block[off+int64(n)-i*blockSize:])
 	}
 	return n, nil
 }
@@ -223,6 +300,10 @@ func (w *writer) Release() {
 	if w.kept != nil {
 		w.store.release(w.kept)
 		w.kept = nil
+	}
+	if w.read != nil {
+		w.store.codec.blocks.Put(w.read)
+		w.read = nil
 	}
 	w.buf = nil
 }

@@ -41,19 +41,20 @@ func blobTests() []test {
 	}
 }
 
-// content makes n bytes that depend on seed.
+// content makes n bytes that depend on seed: 40,000 that compress well, as many
+// that do not, and so on.
 func content(seed, n int) []byte {
 	p := make([]byte, n)
 	rng := rand.New(rand.NewPCG(uint64(seed), uint64(n)))
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		v := rng.Uint64()
-		for j := range 8 {
-			p[i+j] = byte(v >> (8 * j))
+	v := uint64(0)
+	for i := range p {
+		if i%8 == 0 {
+			v = rng.Uint64()
 		}
-	}
-	for ; i < n; i++ {
-		p[i] = byte(rng.Uint32())
+		p[i] = byte(v >> (8 * (i % 8)))
+		if (i/40_000+seed)%2 == 1 {
+			p[i] = "some few bytes  "[p[i]%16]
+		}
 	}
 	return p
 }
