@@ -107,8 +107,8 @@ func (a *account) readRecords(ctx context.Context, rows []mailindex.Row, need Ne
 		list = list[:n]
 		if err == nil && need&NeedText != 0 {
 			err = readKind(r, keyText, list, &n, func(rec *records, data []byte) int {
-				rec.text = bytes.Clone(data)
-				return len(data)
+				rec.text = unpackText(data)
+				return len(rec.text)
 			})
 		}
 		list = list[:n]
@@ -258,7 +258,7 @@ func (a *account) digestAgain(rec *records, blob driver.Blob, need Need, msg *Me
 		msg.Digest = digest
 	}
 	if need&NeedText != 0 {
-		if msg.Text, err = message.UnmarshalText(t); err != nil {
+		if msg.Text, err = message.UnmarshalText(unpackText(t)); err != nil {
 			return err
 		}
 	}

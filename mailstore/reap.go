@@ -136,7 +136,8 @@ type reaping struct {
 	t       *opTx
 	g       grave
 	codes   codes
-	refs    []driver.Ref // blobs that nothing names any more
+	refs    []driver.Ref      // blobs that nothing names any more
+	holders map[uint64]uint64 // rows that hold a message, as far as they were read and are not one
 	emptied bool
 }
 
@@ -185,10 +186,12 @@ func (r *reaping) dig(uids imap.UIDSet) (rest imap.UIDSet, err error) {
 			return errEnough
 		}
 		left -= len(rows)
-		for _, i := range rows {
-			if err := r.release(u.rows.Msgs[i]); err != nil {
-				return err
-			}
+		msgs := make([]uint64, len(rows))
+		for j, i := range rows {
+			msgs[j] = u.rows.Msgs[i]
+		}
+		if err := r.release(msgs); err != nil {
+			return err
 		}
 		loose += r.t.takeRows(r.g.box, u, rows, r.codes.code)
 		return nil
@@ -198,31 +201,6 @@ func (r *reaping) dig(uids imap.UIDSet) (rest imap.UIDSet, err error) {
 		err = nil
 	}
 	return rest, err
-}
-
-// release counts one row less for a message, and removes it with the last.
-func (r *reaping) release(msg uint64) error {
-	n, err := r.t.holders(msg)
-	if err != nil {
-		return err
-	}
-	if n > 1 {
-		r.t.setSeen(numKey(keyRefs, msg), appendUints(nil, n-1))
-		return nil
-	}
-	data, ok, err := r.t.get(numKey(keyMessage, msg))
-	if err != nil || !ok {
-		return err
-	}
-	rec, err := decodeMessage(data)
-	if err != nil {
-		return err
-	}
-	r.refs = append(r.refs, rec.ref)
-	for _, kind := range []byte{keyMessage, keyDigest, keyText, keyRefs} {
-		r.t.delete(numKey(kind, msg))
-	}
-	return nil
 }
 
 // dropUnfinished removes the records of appends that a crash has cut short.

@@ -99,10 +99,10 @@ type Store struct {
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 
-	indexed atomic.Int64  // bytes of all indexes in memory
-	clock   atomic.Uint64 // counts uses of mailboxes
-	unswept atomic.Bool   // a failure may have left blobs that nobody names
-	parsers sync.Pool     // of *message.Parser, with opts.Limits
+	indexed   atomic.Int64  // bytes of all indexes in memory
+	clock     atomic.Uint64 // counts uses of mailboxes
+	unswept   atomic.Bool   // a failure may have left blobs that nobody names
+	digesters sync.Pool     // of *digester, with opts.Limits
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs

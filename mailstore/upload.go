@@ -85,32 +85,48 @@ func (u *Upload) finish(meta []byte) error {
 	return nil
 }
 
-// parse digests a message, with a parser that is there already where the limits
-// are the store's.
-func (s *Store) parse(r io.ReaderAt, size int64, limits message.Limits) (*message.Digest, *message.Text, error) {
-	if limits != s.opts.Limits {
-		return message.ParseServed(r, size, limits)
-	}
-	p, ok := s.parsers.Get().(*message.Parser)
-	if !ok {
-		p = message.NewParser(limits)
-	}
-	defer s.parsers.Put(p)
-	return p.ParseServed(r, size)
+// A digester makes the records of one message after another, and keeps its
+// memory in between.
+type digester struct {
+	parser  *message.Parser
+	scratch []byte
 }
 
-// digest derives what is kept of a message, and encodes it.
+// digester returns one that is used by nobody, for Store.digesters.
+func (s *Store) digester() *digester {
+	if g, ok := s.digesters.Get().(*digester); ok {
+		return g
+	}
+	return &digester{parser: message.NewParser(s.opts.Limits)}
+}
+
+// keepScratch is what a digester keeps of its scratch at most.
+const keepScratch = 256 << 10
+
+// digest derives what is kept of a message, and its records.
+func (g *digester) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
+	d, t, err := g.parser.ParseServed(r, size)
+	if err != nil {
+		return nil, err
+	}
+	if *digest, err = d.AppendBinary(nil); err != nil {
+		return nil, err
+	}
+	*text, g.scratch, err = packText(t, g.scratch)
+	if cap(g.scratch) > keepScratch {
+		g.scratch = nil
+	}
+	return d, err
+}
+
+// digest derives what is kept of a message, and its records.
 func (a *account) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
 	limits := a.store.opts.Limits
+	g := a.store.digester()
+	defer a.store.digesters.Put(g)
 	for {
-		d, t, err := a.store.parse(r, size, limits)
+		d, err := g.digest(r, size, digest, text)
 		if err != nil {
-			return nil, err
-		}
-		if *digest, err = d.AppendBinary(nil); err != nil {
-			return nil, err
-		}
-		if *text, err = t.AppendBinary(nil); err != nil {
 			return nil, err
 		}
 		if len(*digest)+len(*text) <= driver.MaxTxnBytes/2 || limits.HeaderBytes < 4096 {
@@ -120,6 +136,7 @@ func (a *account) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*mess
 		// records fit a transaction.
 		limits.HeaderBytes /= 4
 		limits.TextBytes = limits.HeaderBytes
+		g = &digester{parser: message.NewParser(limits)}
 	}
 }
 

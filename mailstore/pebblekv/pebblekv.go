@@ -260,6 +260,9 @@ func (kv *KV) run(ctx context.Context, in *instance, acct *account, a driver.Acc
 	defer func() { <-acct.turn }()
 	tx := &txn{reader: reader{in.db, a}, batch: in.db.NewBatch()}
 	err := fn(tx)
+	if closeErr := tx.done(); err == nil {
+		err = closeErr
+	}
 	if err == nil {
 		err = ctx.Err()
 	}

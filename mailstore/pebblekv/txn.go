@@ -101,6 +101,9 @@ type txn struct {
 	sorted  []string   // the keys of own in order, when not stale
 	stale   bool
 	written int
+
+	gets   int
+	lookup *pebble.Iterator // finds single keys, from the second on
 }
 
 type write struct {
@@ -121,7 +124,38 @@ func (tx *txn) Get(key []byte) ([]byte, bool, error) {
 	if tx.hidden(key) {
 		return nil, false, nil
 	}
-	return tx.reader.Get(key)
+	// Most transactions look up one key, the account's, which the memtable has.
+	if tx.gets++; tx.gets == 1 {
+		return tx.reader.Get(key)
+	}
+	return tx.find(key)
+}
+
+// find looks up a key that may well not be there: unlike Get of the database
+// it asks the filters of all levels, the last one's too, where most keys are.
+func (tx *txn) find(key []byte) (value []byte, ok bool, err error) {
+	if tx.lookup == nil {
+		if tx.lookup, err = tx.from.NewIter(&pebble.IterOptions{UseL6Filters: true}); err != nil {
+			return nil, false, readError(err)
+		}
+	}
+	full := fullKey(tx.account, key)
+	if !tx.lookup.SeekPrefixGE(full) || !bytes.Equal(tx.lookup.Key(), full) {
+		return nil, false, readError(tx.lookup.Error())
+	}
+	v, err := tx.lookup.ValueAndErr()
+	if err != nil {
+		return nil, false, readError(err)
+	}
+	return append([]byte{}, v...), true, nil // never nil: an empty value is a value
+}
+
+// done frees what reading took.
+func (tx *txn) done() error {
+	if tx.lookup == nil {
+		return nil
+	}
+	return readError(tx.lookup.Close())
 }
 
 func (tx *txn) hidden(key []byte) bool {
