@@ -225,7 +225,11 @@ func (b *Backend) parse(raw []byte) (*message.Digest, *message.Text, error) {
 		p = message.NewParser(message.Limits{})
 	}
 	defer b.parsers.Put(p)
-	return p.ParseServed(bytes.NewReader(raw), int64(len(raw)))
+	d, t, err := p.ParseServed(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, t.Clone(), nil
 }
 
 // checkSize says, once for each mailbox, that the model gives wrong sizes:

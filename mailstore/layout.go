@@ -92,7 +92,8 @@ func DerivedRange(a driver.Account, key []byte) (end []byte) {
 
 // formatVersion is the version of this layout; oldestFormat is the oldest one
 // that can still be read. Format 1 was never released. Format 3 may have
-// compressed messages (package bloblog), and is as format 2 otherwise.
+// compressed messages (package bloblog), and compresses search texts (those of
+// format 2 are made anew when they are wanted).
 const (
 	formatVersion = 3
 	oldestFormat  = 2

@@ -13,13 +13,24 @@ import (
 // this one is merged with. So it is compressed once, before all of that, and not
 // by each of them.
 
-// packText returns the record of a text. scratch is memory to work in, which may
-// be nil; it is returned for the next.
-func packText(t *message.Text, scratch []byte) (record, used []byte, err error) {
-	if used, err = t.AppendBinary(scratch[:0]); err != nil {
-		return nil, used, err
+// A textPacker makes records of texts, and keeps its memory in between.
+type textPacker struct{ stored, packed []byte }
+
+// keepPacking is what a textPacker keeps of either at most.
+const keepPacking = 256 << 10
+
+func (p *textPacker) pack(t *message.Text) (record []byte, err error) {
+	if p.stored, err = t.AppendBinary(p.stored[:0]); err != nil {
+		return nil, err
 	}
-	return bytes.Clone(s2.Encode(nil, used)), used, nil
+	if n := s2.MaxEncodedLen(len(p.stored)); n > cap(p.packed) {
+		p.packed = make([]byte, n)
+	}
+	record = bytes.Clone(s2.Encode(p.packed[:cap(p.packed)], p.stored))
+	if cap(p.stored) > keepPacking || cap(p.packed) > keepPacking {
+		*p = textPacker{}
+	}
+	return record, nil
 }
 
 // unpackText returns the stored form of a text. A record that is damaged, or of

@@ -88,8 +88,8 @@ func (u *Upload) finish(meta []byte) error {
 // A digester makes the records of one message after another, and keeps its
 // memory in between.
 type digester struct {
-	parser  *message.Parser
-	scratch []byte
+	parser *message.Parser
+	packer textPacker
 }
 
 // digester returns one that is used by nobody, for Store.digesters.
@@ -100,9 +100,6 @@ func (s *Store) digester() *digester {
 	return &digester{parser: message.NewParser(s.opts.Limits)}
 }
 
-// keepScratch is what a digester keeps of its scratch at most.
-const keepScratch = 256 << 10
-
 // digest derives what is kept of a message, and its records.
 func (g *digester) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
 	d, t, err := g.parser.ParseServed(r, size)
@@ -112,10 +109,7 @@ func (g *digester) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*mes
 	if *digest, err = d.AppendBinary(nil); err != nil {
 		return nil, err
 	}
-	*text, g.scratch, err = packText(t, g.scratch)
-	if cap(g.scratch) > keepScratch {
-		g.scratch = nil
-	}
+	*text, err = g.packer.pack(t)
 	return d, err
 }
 

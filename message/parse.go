@@ -20,7 +20,8 @@ func Parse(r io.Reader, lim Limits) (*Digest, *Text, error) {
 
 // Parser digests one message after another, like [Parse], and keeps its
 // buffers in between: some 100 kB after ordinary mail, and what Limits allow
-// at most. It must not be used by two goroutines at a time.
+// at most. A Text that it returns is valid until it is used again. It must not
+// be used by two goroutines at a time.
 type Parser struct {
 	lim    Limits
 	parser parser

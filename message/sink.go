@@ -1,5 +1,7 @@
 package message
 
+import "slices"
+
 // keeper is the collector that fills a Text, with its sinks.
 type keeper struct {
 	collector                   textCollector
@@ -22,13 +24,11 @@ func (k *keeper) begin(limit int64) *textCollector {
 	return c
 }
 
-// text returns what was kept.
+// text returns what was kept, in the keeper's memory.
 func (k *keeper) text(truncated bool) *Text {
 	return &Text{
 		Version: Version, Truncated: truncated || k.budget.cut,
-		Header: append([]byte(nil), k.header.buf...),
-		MIME:   append([]byte(nil), k.mime.buf...),
-		Body:   append([]byte(nil), k.body.buf...),
+		Header: slices.Clip(k.header.buf), MIME: slices.Clip(k.mime.buf), Body: slices.Clip(k.body.buf),
 	}
 }
 

@@ -4,7 +4,8 @@ import "bytes"
 
 // Text is the search text of a message: decoded to UTF-8 from transfer
 // encodings, charsets and encoded words, and folded by [Fold]. It does not
-// change after [Parse] returned it, and may be read by many goroutines.
+// change after [Parse] returned it, and may be read by many goroutines. A
+// [Parser] has it in memory of its own until it is used again.
 //
 // SEARCH TEXT looks at all three texts, SEARCH BODY at Body only.
 type Text struct {
@@ -46,6 +47,13 @@ type Key struct {
 	// Needle is what to find, folded by [Fold]. An empty one is in every text
 	// and in every field of that name.
 	Needle []byte
+}
+
+// Clone returns a copy that shares no memory with t.
+func (t *Text) Clone() *Text {
+	c := *t
+	c.Header, c.MIME, c.Body = bytes.Clone(t.Header), bytes.Clone(t.MIME), bytes.Clone(t.Body)
+	return &c
 }
 
 // Match tells whether the text has what k looks for. Where it is false and
