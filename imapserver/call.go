@@ -66,7 +66,9 @@ func (c *Conn) serveCommand(ctx context.Context) error {
 	}
 	c.reading.Store(false)
 	c.counts.badInARow = 0
-	err = c.runCommand(ctx, call, run)
+	if err = c.runCommand(ctx, call, run); err == errIdles {
+		return nil // idleOn finishes it
+	}
 	return c.finish(ctx, call, err)
 }
 
@@ -160,7 +162,7 @@ func (c *Conn) refuse(tag string, err error) error {
 	if !isSyntax(err) {
 		return c.readFailed(err) // the transport failed
 	}
-	c.log.Debug("command refused", "tag", tag, "err", err)
+	c.log().Debug("command refused", "tag", tag, "err", err)
 	skipErr := c.dec.DiscardCommand()
 	if skipErr != nil && !errors.Is(skipErr, imapwire.ErrSkipTooLarge) {
 		return c.skipFailed(skipErr) // there is no end of the command to reply to
@@ -226,16 +228,27 @@ func (c *Conn) runCommand(ctx context.Context, call *Call, run Run) error {
 			return c.streamRefused(call, err)
 		}
 	}
-	err := errPanicked // unless it returns
-	defer func() { c.commandEnded(ctx, call, err) }()
-	for _, f := range call.befores {
-		f()
-	}
-	err = run(ctx)
-	if tooLong := context.Cause(ctx); err != nil && tooLong == errTooLong && errors.Is(err, context.Canceled) {
-		err = &imap.Error{Kind: imap.Unavailable, Text: "The command took too long", Err: err}
-	}
-	return err
+	return c.told(ctx, call, func() error {
+		for _, f := range call.befores {
+			f()
+		}
+		err := run(ctx)
+		if tooLong := context.Cause(ctx); err != nil && tooLong == errTooLong && errors.Is(err, context.Canceled) {
+			err = &imap.Error{Kind: imap.Unavailable, Text: "The command took too long", Err: err}
+		}
+		return err
+	})
+}
+
+// told runs a command, and tells the hook how it has ended if it has.
+func (c *Conn) told(ctx context.Context, call *Call, run func() error) (err error) {
+	err = errPanicked // unless it returns
+	defer func() {
+		if err != errIdles {
+			c.commandEnded(ctx, call, err)
+		}
+	}()
+	return run()
 }
 
 // errPanicked is what Hooks.CommandEnded is told of a command that did not
@@ -308,7 +321,7 @@ func (c *Conn) finish(ctx context.Context, call *Call, err error) error {
 	case err != nil:
 		r = c.replyTo(err)
 		if isInternal(err) {
-			c.log.Error("command failed", "user", c.login.user, "command", call.Name, "mailbox", c.selectedName(), "err", err)
+			c.log().Error("command failed", "user", c.login.user, "command", call.Name, "mailbox", c.selectedName(), "err", err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) { // of the model's own
 			r = reply{"NO", "UNAVAILABLE", "The command took too long"}

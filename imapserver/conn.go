@@ -21,19 +21,21 @@ import (
 // Conn is a connection of a client. Its methods may be called from any
 // goroutine unless they say otherwise.
 //
-// One goroutine reads from the client and runs its commands. Whoever writes to
-// the client, or looks at its view of the mailbox, holds mu: that goroutine
-// while a command runs, and a short-lived one that brings news while the client
-// idles. Nobody holds mu while waiting for the client's next command, so an
-// idle connection costs one parked goroutine and no buffers.
+// One goroutine at a time reads from the client and runs its commands (see
+// rest.go). Whoever writes to the client, or looks at its view of the mailbox,
+// holds mu: that goroutine while a command runs, and a short-lived one that
+// brings news while the client idles. Nobody holds mu while waiting for the
+// client's next command, so an idle connection costs one parked goroutine with
+// a small stack, and no buffers.
 type Conn struct {
 	srv  *Server
 	id   uint64
 	addr netip.Addr
 	nc   net.Conn // as it was accepted: closing it ends everything
+	ctx  connContext
 	// trace is nil unless somebody listens.
-	trace *tracer
-	log   *slog.Logger
+	trace     *tracer
+	leaveGate func()
 
 	mu        sync.Mutex
 	transport transport
@@ -46,6 +48,8 @@ type Conn struct {
 	counts    counts
 	ending    bool        // BYE has been sent
 	limit     *time.Timer // of the command that is under way
+	idler     *Call       // the IDLE that is under way
+	silent    time.Time   // since when the client has given no command
 	values    map[any]any
 
 	// parked is set while the reader waits for the client without holding mu,
@@ -88,9 +92,9 @@ type counts struct {
 	badInARow int
 }
 
-func (s *Server) newConn(nc net.Conn, addr netip.Addr) *Conn {
-	id := s.lastID.Add(1)
-	c := &Conn{srv: s, id: id, addr: addr, nc: nc, log: s.log.With("conn", id)}
+func (s *Server) newConn(ctx context.Context, nc net.Conn, addr netip.Addr) *Conn {
+	c := &Conn{srv: s, id: s.lastID.Add(1), addr: addr, nc: nc}
+	c.ctx = connContext{ctx, c}
 	_, c.transport.secure = nc.(*tls.Conn)
 	c.trace = newTracer(c)
 	c.setTransport(nc)
@@ -131,55 +135,27 @@ func (c *Conn) decoderLimits() imapwire.Limits {
 	}
 }
 
-// serve runs the connection to its end.
-func (c *Conn) serve(ctx context.Context) {
-	ctx = context.WithValue(ctx, connKey{}, c)
-	err := c.guard(func() error { return c.run(ctx) })
-	c.end(err)
-}
+// log is the server's log with the connection's number. It is made anew each
+// time: most connections log nothing while they live.
+func (c *Conn) log() *slog.Logger { return c.srv.log.With("conn", c.id) }
 
 // guard turns a panic into an error, so that it ends one connection only.
 func (c *Conn) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("panic; the connection ends", "panic", p, "stack", string(debug.Stack()))
+			c.log().Error("panic; the connection ends", "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("imapserver: panic: %v", p)
 		}
 	}()
 	return f()
 }
 
-// run greets the client and serves its commands.
-func (c *Conn) run(ctx context.Context) error {
-	// The read that waits for a command knows nothing of contexts; a closed
-	// transport ends it.
-	defer context.AfterFunc(ctx, func() { c.Bye("Server is shutting down") })()
-	if err := c.greet(ctx); err != nil {
-		return err
-	}
-	for {
-		if err := c.serveNext(ctx, c.waitForCommand()); err != nil {
-			return err
-		}
-	}
-}
-
-// serveNext serves the command that the client has begun to send, unless
-// waiting for it has failed.
-func (c *Conn) serveNext(ctx context.Context, err error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock() // also where the command panics
-	if err != nil || c.leaving.Load() != nil {
-		return c.readFailed(err)
-	}
-	return c.serveCommand(ctx)
-}
-
 // greet says hello, unless a hook objects.
-func (c *Conn) greet(ctx context.Context) error {
+func (c *Conn) greet() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.setReadDeadline()
+	ctx := &c.ctx
+	_ = c.transport.nc.SetReadDeadline(time.Now().Add(c.maxSilence()))
 	if tc, ok := c.transport.nc.(*tls.Conn); ok {
 		if err := c.handshake(ctx, tc); err != nil {
 			return err
@@ -196,50 +172,6 @@ func (c *Conn) greet(ctx context.Context) error {
 	c.enc.RawBytes(c.appendCapabilities(nil))
 	c.enc.Raw("] " + c.srv.opts.Name + " ready\r\n")
 	return c.enc.Flush()
-}
-
-// waitForCommand returns when there is something to read. All that has been
-// written is on its way before it waits; pipelined commands share a flush.
-func (c *Conn) waitForCommand() error {
-	c.mu.Lock()
-	if c.ending || c.leaving.Load() != nil {
-		c.mu.Unlock()
-		return errLeaving
-	}
-	if c.dec.Buffered() > 0 {
-		c.mu.Unlock()
-		return nil
-	}
-	c.setReadDeadline()
-	return c.park()
-}
-
-// park waits until the client has sent something, with mu released meanwhile
-// so that others can write to the client. It is called with mu held and
-// returns without it.
-func (c *Conn) park() error {
-	err := c.enc.Flush()
-	c.enc.Release()
-	c.parked.Store(true)
-	c.mu.Unlock()
-	defer c.parked.Store(false)
-	if err != nil {
-		return err
-	}
-	if c.leaving.Load() != nil { // leave did not see that the reader parks
-		return errLeaving
-	}
-	c.deliverNews() // what came while the command ran
-	return c.dec.Wait()
-}
-
-// setReadDeadline restarts the limit on the client's silence.
-func (c *Conn) setReadDeadline() {
-	idle := c.srv.limits.Idle
-	if c.login.account == nil {
-		idle = c.srv.limits.LoginIdle
-	}
-	_ = c.transport.nc.SetReadDeadline(time.Now().Add(idle))
 }
 
 // readFailed says why the connection ends, to the client where it can hear it.
@@ -317,10 +249,10 @@ func (c *Conn) sendBye(code, text string) {
 func (c *Conn) end(err error) {
 	loggedOut := errors.Is(err, errLogout)
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, errLogout) {
-		c.log.Debug("connection ended", "user", c.login.user, "commands", c.counts.commands)
+		c.log().Debug("connection ended", "user", c.login.user, "commands", c.counts.commands)
 		err = nil
 	} else {
-		c.log.Info("connection ended", "user", c.login.user, "commands", c.counts.commands, "err", err)
+		c.log().Info("connection ended", "user", c.login.user, "commands", c.counts.commands, "err", err)
 	}
 	c.mu.Lock()
 	lastWord := loggedOut || c.ending
@@ -373,7 +305,7 @@ func (c *Conn) logOff() {
 	}
 	if c.login.account != nil {
 		if err := c.login.account.Close(); err != nil {
-			c.log.Warn("closing the account failed", "user", c.login.user, "err", err)
+			c.log().Warn("closing the account failed", "user", c.login.user, "err", err)
 		}
 	}
 	c.login = login{}

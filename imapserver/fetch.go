@@ -238,7 +238,7 @@ func (c *Call) markSeen(ctx context.Context, uids imap.UIDSet, opts *FetchOption
 	res, err := sel.box.Store(ctx, req)
 	if err != nil {
 		// The message can be read all the same.
-		c.Conn.log.Warn("\\Seen could not be stored", "mailbox", sel.name, "err", err)
+		c.Conn.log().Warn("\\Seen could not be stored", "mailbox", sel.name, "err", err)
 		return imap.UIDSet{}, nil
 	}
 	return unseen.Subtract(res.Missing), sel.flush(ctx, c.Conn, flushKeepSeq,
@@ -348,7 +348,7 @@ func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
 // and the command ends with NO (RFC 2180 section 4.1.2).
 func (f *fetcher) noteUnreadable(row mailindex.Row, err error) {
 	if kind := imap.KindOf(err); isInternal(err) && kind != imap.NotFound && kind != imap.ExpungeIssued {
-		f.c.Conn.log.Error("a message cannot be read", "user", f.c.Conn.login.user, "mailbox", f.sel.name, "uid", row.UID, "err", err)
+		f.c.Conn.log().Error("a message cannot be read", "user", f.c.Conn.login.user, "mailbox", f.sel.name, "uid", row.UID, "err", err)
 	}
 	if f.unreadable != nil {
 		return

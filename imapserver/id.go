@@ -42,7 +42,7 @@ func parseID(c *Call, d *imapwire.Decoder) Run {
 	}
 	return func(context.Context) error {
 		c.Conn.info.set(func(i *ConnInfo) { i.ClientID = fields })
-		c.Conn.log.Debug("client says what it is", "id", fields)
+		c.Conn.log().Debug("client says what it is", "id", fields)
 		w := c.Writer()
 		w.Raw("* ID (\"name\" ")
 		w.String(c.Conn.srv.opts.Name)

@@ -1,9 +1,11 @@
 package imapserver
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/rookery-mail/rookery/imapwire"
@@ -23,10 +25,11 @@ func parseIdle(c *Call, d *imapwire.Decoder) Run {
 	return c.idle
 }
 
-// idle brings the client news until it says DONE. While it waits nobody holds
-// the connection's mu, so whoever has news can write them (Conn.writeNews).
+// idle begins to bring the client news until it says DONE. While it waits nobody
+// holds the connection's mu, so whoever has news can write them
+// (Conn.writeNews).
 func (c *Call) idle(ctx context.Context) error {
-	conn, d := c.Conn, c.Conn.dec
+	conn := c.Conn
 	c.Writer().Raw("+ idling\r\n")
 	if conn.sel != nil {
 		if err := conn.sel.flush(ctx, conn, flushAll, nil); err != nil {
@@ -34,13 +37,41 @@ func (c *Call) idle(ctx context.Context) error {
 		}
 	}
 	conn.writeQueued()
-	// A client may send DONE together with IDLE, and its next commands behind
-	// it; then there is nothing to wait for.
-	if d.Buffered() == 0 {
-		if err := conn.waitIdling(); err != nil {
-			return &broken{err}
-		}
+	conn.idler, conn.silent = c, time.Now()
+	return errIdles
+}
+
+// errIdles says that the command has begun to idle: it ends with DONE, and is
+// replied to then.
+var errIdles = errors.New("imapserver: the client idles")
+
+// idleOn is called when a wait in IDLE has ended: mostly because the client has
+// sent something, which must be DONE. Where it has been silent for some time it
+// is told OK, so that routers on the way do not forget the connection (RFC 9051
+// section 7.1.1 allows an untagged OK at any time). mu is held.
+func (c *Conn) idleOn(waited error) error {
+	if errors.Is(waited, os.ErrDeadlineExceeded) && c.enc.Err() == nil && !c.ending && !c.mustEnd() {
+		c.enc.Raw("* OK Still here\r\n")
+		return nil
 	}
+	call := c.idler
+	c.idler = nil
+	c.idling.Store(false)
+	if c.stopLook != nil {
+		c.stopLook()
+	}
+	err := c.told(&c.ctx, call, func() error {
+		if waited != nil || c.leaving.Load() != nil {
+			return &broken{cmp.Or(waited, errLeaving)}
+		}
+		return c.readDone()
+	})
+	return c.finish(&c.ctx, call, err)
+}
+
+// readDone reads the end of IDLE.
+func (c *Conn) readDone() error {
+	d := c.dec
 	d.Begin()
 	line := strings.ToUpper(d.Keyword())
 	d.CRLF()
@@ -48,47 +79,4 @@ func (c *Call) idle(ctx context.Context) error {
 		return bad("IDLE ends with DONE, not with %s", quoteArg(line))
 	}
 	return nil
-}
-
-// waitIdling parks the connection until the client has sent something.
-func (c *Conn) waitIdling() error {
-	c.setReadDeadline()
-	defer c.keepAlive()()
-	c.idling.Store(true)
-	defer func() {
-		c.mu.Lock()
-		c.idling.Store(false)
-		if c.stopLook != nil {
-			c.stopLook()
-		}
-	}()
-	return c.park()
-}
-
-// keepAlive says OK now and then, so that routers on the way do not forget the
-// connection (RFC 9051 section 7.1.1 allows an untagged OK at any time). stop
-// ends that.
-func (c *Conn) keepAlive() (stop func()) {
-	every := c.srv.limits.KeepAlive
-	var stopped atomic.Bool
-	var t *time.Timer
-	t = time.AfterFunc(time.Hour, func() {
-		if stopped.Load() {
-			return
-		}
-		c.Push(func(w *imapwire.Encoder) {
-			if !stopped.Load() { // it may have waited for the end of IDLE
-				w.Raw("* OK Still here\r\n")
-			}
-		})
-		t.Reset(every)
-		if stopped.Load() {
-			t.Stop()
-		}
-	})
-	t.Reset(every) // it runs after t has been set
-	return func() {
-		stopped.Store(true)
-		t.Stop()
-	}
 }

@@ -151,10 +151,9 @@ func TestIdleCost(t *testing.T) {
 		}
 		return idle == n/2
 	})
-	// One goroutine is the server's, one the test client's.
-	if got := runtime.NumGoroutine() - before; got > 2*n+20 {
-		t.Errorf("%d goroutines for %d connections", got-n, n)
-	}
+	// One goroutine is the server's, one the test client's. A client that is not in
+	// IDLE is taken to rest after a moment.
+	until(t, "each has one goroutine", func() bool { return runtime.NumGoroutine()-before <= 2*n+20 })
 	each := (heapInUse() - heap) / n
 	t.Logf("%d bytes of heap for each connection, test client included", each)
 	// The test client has buffers of 16 kB and 4 kB.

@@ -47,7 +47,7 @@ var errPrivacy = &imap.Error{Kind: imap.PrivacyRequired, Text: "Passwords are ta
 // loginFailed logs and slows down a failed login. Only whether the name and
 // password are right is told, never which of them was wrong.
 func (c *Conn) loginFailed(name string, err error) error {
-	c.log.Info("login failed", "name", name, "addr", c.addr, "err", err)
+	c.log().Info("login failed", "name", name, "addr", c.addr, "err", err)
 	return err
 }
 
@@ -73,7 +73,7 @@ func (c *Call) logIn(ctx context.Context, user string) error {
 		}
 	}
 	conn.dec.SetLimits(conn.decoderLimits())
-	conn.log.Debug("logged in", "user", user, "addr", conn.addr, "tls", conn.transport.secure)
+	conn.log().Debug("logged in", "user", user, "addr", conn.addr, "tls", conn.transport.secure)
 	c.OK("CAPABILITY "+string(conn.appendCapabilities(nil)), "Logged in")
 	return nil
 }
@@ -236,6 +236,5 @@ func (c *Conn) switchTransport(nc net.Conn) []byte {
 	c.transport.nc = nc
 	ahead := c.dec.Reset(c.reader(nc))
 	c.enc.Reset(c.writer(nc))
-	c.setReadDeadline()
 	return ahead
 }

@@ -152,7 +152,7 @@ func (c *Conn) pollIdle() error {
 	case imap.KindOf(err) == imap.NotFound:
 		return c.hang(&hangUp{"", "The selected mailbox has been deleted"})
 	case err != nil:
-		c.log.Warn("looking at the mailbox failed", "mailbox", sel.name, "err", err)
+		c.log().Warn("looking at the mailbox failed", "mailbox", sel.name, "err", err)
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func isCode(code string) bool {
 // reply writes a status response under a tag ("*" for untagged). mu is held.
 func (c *Conn) reply(tag string, r reply) {
 	if !isCode(r.code) {
-		c.log.Error("a response code that cannot be sent was left out", "user", c.login.user, "code", r.code, "text", r.text)
+		c.log().Error("a response code that cannot be sent was left out", "user", c.login.user, "code", r.code, "text", r.text)
 		r.code = ""
 	}
 	w := c.enc

@@ -111,7 +111,7 @@ func (s *selection) close(c *Conn) {
 		s.stop()
 	}
 	if err := s.box.Close(); err != nil {
-		c.log.Warn("closing the mailbox failed", "mailbox", s.name, "err", err)
+		c.log().Warn("closing the mailbox failed", "mailbox", s.name, "err", err)
 	}
 }
 

@@ -127,6 +127,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.listeners[ln] = struct{}{}
 	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	conns, _ := s.under(ctx)
 	defer func() {
 		stop()
 		ln.Close()
@@ -139,7 +140,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		switch {
 		case err == nil:
 			backoff = 0
-			go s.ServeConn(ctx, nc)
+			go s.serveConn(conns, nc)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case s.isClosing() || errors.Is(err, net.ErrClosed):
@@ -159,24 +160,30 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 // ServeConn serves one connection and returns when it has ended. It closes nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	addr := remoteAddr(nc)
-	leave, refusal := s.gate.enter(addr)
-	if refusal != "" {
-		s.refuse(nc, refusal)
-		return
-	}
-	defer leave()
-	c := s.newConn(nc, addr)
-	if !s.track(c) {
-		s.refuse(nc, "[UNAVAILABLE] Server is shutting down")
-		return
-	}
-	defer s.untrack(c)
-	// The connection ends with the server as well as with ctx.
+	ctx, stop := s.under(ctx)
+	defer stop()
+	s.serveConn(ctx, nc)
+}
+
+// under returns a context for connections: when ctx ends, they are told and
+// closed, and when the server ends, the context ends too. It is one for all that
+// Serve accepts, so that it costs an idle connection nothing. stop ends it
+// early; where all connections go on until then, that may be left out.
+func (s *Server) under(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
-	c.serve(ctx)
+	unhook := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
+	untell := context.AfterFunc(ctx, func() {
+		for _, c := range s.Connections() {
+			if c.ctx.Context == ctx {
+				c.Bye("Server is shutting down")
+			}
+		}
+	})
+	return ctx, func() {
+		untell()
+		unhook()
+		cancel(nil)
+	}
 }
 
 // refuse says BYE to a connection that is not served.

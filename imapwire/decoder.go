@@ -1,7 +1,9 @@
 package imapwire
 
 import (
+	"errors"
 	"io"
+	"os"
 	"slices"
 )
 
@@ -125,7 +127,8 @@ func (d *Decoder) Begin() {
 
 // Wait blocks until at least one byte can be decoded or the reader fails,
 // while it holds no buffer from the pool: the way to wait for the next command
-// of an idle client. It returns io.EOF where the client has closed.
+// of an idle client. It returns io.EOF where the client has closed. After
+// os.ErrDeadlineExceeded it may be called again: nothing has been lost.
 func (d *Decoder) Wait() error {
 	if d.dead != nil {
 		return d.dead
@@ -136,11 +139,13 @@ func (d *Decoder) Wait() error {
 	d.release()
 	n, err := readSome(d.r, d.tiny[:])
 	d.win, d.pos = d.tiny[:n], 0
-	if n == 0 {
+	switch {
+	case n > 0:
+		return nil
+	case !errors.Is(err, os.ErrDeadlineExceeded):
 		d.die(err)
-		return err
 	}
-	return nil
+	return err
 }
 
 // Buffered returns how many bytes have been read ahead: more than zero after a

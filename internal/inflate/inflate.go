@@ -11,6 +11,7 @@ package inflate
 import (
 	"errors"
 	"io"
+	"os"
 )
 
 // ErrCorrupt is returned where the input is not DEFLATE.
@@ -56,7 +57,8 @@ func NewReader(src io.Reader) *Reader {
 }
 
 // Read implements io.Reader. At the end of the last block it returns io.EOF;
-// where src ends before, io.ErrUnexpectedEOF.
+// where src ends before, io.ErrUnexpectedEOF. After os.ErrDeadlineExceeded of
+// src it goes on.
 func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -77,7 +79,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 			}
 		}
 		if r.read == len(r.out) && r.err == nil {
-			r.fill()
+			if err := r.fill(); err != nil {
+				return 0, err
+			}
 		}
 	}
 }
@@ -91,19 +95,24 @@ func (r *Reader) slide() {
 	r.read = len(r.out)
 }
 
-// fill waits for input. Nothing is left of the old.
-func (r *Reader) fill() {
+// fill waits for input. Nothing is left of the old. Errors stick in r.err, but
+// for a deadline that has passed, which is returned: another may follow.
+func (r *Reader) fill() error {
 	if r.input == nil {
 		r.input = make([]byte, inputSize)
 	}
 	n, err := r.src.Read(r.input)
 	r.in = r.input[:n]
-	if n == 0 && err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	switch {
+	case n > 0 || err == nil:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case err == io.EOF:
+		r.err = io.ErrUnexpectedEOF
+	default:
 		r.err = err
 	}
+	return nil
 }
 
 // need reports whether n bits are there, n at most 56.
