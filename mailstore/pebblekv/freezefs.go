@@ -178,7 +178,7 @@ func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (file v
 }
 
 func (f *freezeFS) wrap(name string, g vfs.File) vfs.File {
-	file := &logFile{File: g, fs: f}
+	file := &logFile{File: g, fs: f, grows: strings.HasSuffix(name, ".log")}
 	if f.blobs != nil && strings.HasSuffix(name, ".log") {
 		return &heldLog{logFile: file, sync: f.blobs}
 	}

@@ -6,21 +6,50 @@ import (
 
 // A logFile is a file of the log or of the manifest, or their folder: what
 // Pebble cannot live without.
+//
+// A file of the log grows ahead of what is written to it, by zeros: a sync of
+// what replaces bytes that are on disk need not write the file's metadata, and
+// takes half of the time. Pebble knows such ends of logs, for it makes them
+// itself where it writes over old logs; the journal does not let it.
 type logFile struct {
 	vfs.File
 	fs *freezeFS
+
+	grows bool  // by zeros
+	off   int64 // of the next Write
+	high  int64 // behind the zeros
 }
 
 func (f *logFile) Write(p []byte) (int, error) {
 	n := len(p)
 	err := f.fs.must("write", func() (err error) {
-		_, err = f.File.Write(p)
+		if _, err = f.File.Write(p); err == nil {
+			f.grow(len(p))
+		}
 		return err
 	}, nothing)
 	if err != nil {
 		n = 0
 	}
 	return n, err
+}
+
+// Bounds of what a log grows by: a quarter of what it has.
+const (
+	minGrowth = 32 << 10
+	maxGrowth = 256 << 10
+)
+
+// grow writes zeros behind what was written, where all former ones are used up.
+// When that fails nothing is lost but time.
+func (f *logFile) grow(written int) {
+	f.off += int64(written)
+	if !f.grows || f.off < f.high {
+		return
+	}
+	n := min(max(f.off/4, minGrowth), maxGrowth)
+	_, err := f.File.WriteAt(make([]byte, n), f.off)
+	f.high, f.grows = f.off+n, err == nil
 }
 
 func (f *logFile) Preallocate(off, length int64) error {
