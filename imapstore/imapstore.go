@@ -17,7 +17,10 @@ import (
 // that the server has authenticated.
 type Backend struct{ store *mailstore.Store }
 
-var _ imapserver.Backend = (*Backend)(nil)
+var (
+	_ imapserver.Backend     = (*Backend)(nil)
+	_ imapserver.SearchIndex = mailbox{}
+)
 
 // New returns a back end over a store, which stays the caller's to close.
 func New(store *mailstore.Store) *Backend { return &Backend{store} }
@@ -150,6 +153,22 @@ func (m mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need imapserve
 		}
 		return fn(i, &out)
 	})
+}
+
+func (m mailbox) Search(ctx context.Context, view *mailindex.Snapshot, term *imapserver.SearchTerm, answers []imapserver.SearchAnswer) error {
+	t := mailstore.Term{Text: term.Text, Sent: (*mailstore.SentDays)(term.Sent)}
+	// The two types have the same values, for the same reason.
+	list := make([]mailstore.Answer, len(answers))
+	for i, a := range answers {
+		list[i] = mailstore.Answer(a)
+	}
+	if err := m.m.Search(ctx, view, &t, list); err != nil {
+		return err
+	}
+	for i, a := range list {
+		answers[i] = imapserver.SearchAnswer(a)
+	}
+	return nil
 }
 
 func needs(need imapserver.Need) mailstore.Need {

@@ -60,7 +60,7 @@ type deriver interface {
 }
 
 // newDerivers returns all derivers of a store.
-func newDerivers(*Options) []deriver { return nil }
+func newDerivers(o *Options) []deriver { return []deriver{newColumnBuilder(o.ColumnRows)} }
 
 // derivation is a step of a deriver: what is to be written.
 type derivation struct {
@@ -80,6 +80,7 @@ type progress struct {
 	gone    uint64 // messages that have been removed since something was tidied
 	tidied  uint64 // where tidying goes on, 0 where none is under way
 	tidying bool
+	broken  bool // what was derived is damaged
 }
 
 // tidyAfter is how many removed messages begin a tidying.
@@ -160,7 +161,7 @@ func (a *account) derivable() bool {
 // wants reports whether deriver i has something to do. a.mu is held.
 func (a *account) wants(i int) bool {
 	p, d := &a.deriving.all[i], a.store.derivers[i]
-	if p.version != d.version() || p.tidying || p.gone >= tidyAfter {
+	if p.version != d.version() || p.broken || p.tidying || p.gone >= tidyAfter {
 		return true
 	}
 	return a.deriving.last > max(p.mark, p.asked) && d.due(a.deriving.last-p.mark)
@@ -174,6 +175,17 @@ func (a *account) gone(messages int) {
 		a.deriving.all[i].gone += uint64(messages)
 	}
 	a.derive()
+}
+
+// deriveAnew has all that a deriver has built built anew: it is damaged.
+func (a *account) deriveAnew(i int, err error) {
+	a.store.opts.Logger.Warn(a.store.derivers[i].what()+" are damaged, and built anew", "account", a.user, "err", err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if i < len(a.deriving.all) {
+		a.deriving.all[i].broken = true
+		a.derive()
+	}
 }
 
 // How long the loop waits when something fails, and between steps at most:
@@ -261,7 +273,7 @@ func (a *account) deriveStep(ctx context.Context, i int) error {
 	var step *derivation
 	var err error
 	switch {
-	case p.version != d.version():
+	case p.version != d.version() || p.broken:
 		next = progress{version: d.version()}
 		step = &derivation{weight: 1000, run: func(t *opTx) error {
 			for _, prefix := range d.prefixes() {
@@ -318,9 +330,12 @@ func (a *account) deriveStep(ctx context.Context, i int) error {
 func (a *account) noteProgress(i int, p, next *progress) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	gone := a.deriving.all[i].gone - p.gone // meanwhile
+	was := a.deriving.all[i]
 	a.deriving.all[i] = *next
-	a.deriving.all[i].gone += gone
+	a.deriving.all[i].gone += was.gone - p.gone // meanwhile
+	if was.broken && !p.broken {
+		a.deriving.all[i].broken = true
+	}
 }
 
 // messagesAbove returns the numbers of the first messages above mark and up to

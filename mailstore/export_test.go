@@ -1,8 +1,27 @@
 package mailstore
 
+import "time"
+
 // Queued returns how many changes of an account wait for a commit to end.
 func Queued(a *Account) int {
 	a.queueMu.Lock()
 	defer a.queueMu.Unlock()
 	return len(a.queue)
 }
+
+// Derived waits until nothing is being derived, and returns up to which message
+// the columns are.
+func Derived(a *Account) uint64 {
+	for {
+		a.mu.Lock()
+		running := a.deriving.running
+		a.mu.Unlock()
+		if !running {
+			return a.derivedUpTo(0)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Gone has everything tidied that was derived, as if many messages had gone.
+func Gone(a *Account) { a.gone(tidyAfter) }

@@ -45,6 +45,7 @@ import (
 //	p msg          messages from msg on that are being written
 //	i hash         thread of a Message-ID
 //	y hash         import key
+//	l column msg   block of a column; msg is its last message (columns.go)
 //	w deriver      what a deriver has done: its version, its mark (derive.go)
 const (
 	keyFormat   = 'F'
@@ -71,6 +72,7 @@ const (
 	keyPending  = 'p'
 	keyThread   = 'i'
 	keyImport   = 'y'
+	keyColumn   = 'l'
 	keyDerived  = 'w'
 )
 
@@ -84,7 +86,7 @@ func DerivedRange(a driver.Account, key []byte) (end []byte) {
 		return nil
 	}
 	switch key[0] {
-	case keyDigest, keyText:
+	case keyDigest, keyText, keyColumn, keyDerived:
 		return []byte{key[0] + 1}
 	}
 	return nil

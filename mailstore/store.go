@@ -55,6 +55,9 @@ type Options struct {
 	// FoldRows is how many rows with a record of their own a mailbox has at
 	// least before they are put into pages; 0 means 2,048. Only tests want less.
 	FoldRows int
+	// ColumnRows is the number of messages in a block of the columns that SEARCH
+	// reads; 0 means 256. Only tests want less.
+	ColumnRows int
 }
 
 func (o Options) withDefaults() Options {
@@ -83,6 +86,7 @@ func (o Options) withDefaults() Options {
 	set(&o.TxnBytes, driver.MaxTxnBytes/2)
 	set(&o.PageRows, mailindex.PageRows)
 	set(&o.FoldRows, 2048)
+	set(&o.ColumnRows, blockMessages)
 	return o
 }
 
