@@ -30,7 +30,7 @@ type searchText = message.Text
 
 func (d *digested) cost() int64 {
 	g := d.digest
-	return int64(len(g.Envelope)+len(g.Body)+len(g.BodyStructure)+len(g.Preview)+len(d.header)) + 1024
+	return int64(len(g.Envelope)+len(g.Body)+len(g.BodyStructure)+len(g.Fields)+len(g.Preview)+len(d.header)) + 1024
 }
 
 // servedSize returns the size of a message as it is sent to clients.
@@ -172,13 +172,14 @@ func (bx *box) fill(ctx context.Context, row *mailindex.Row, need imapserver.Nee
 			need |= imapserver.NeedBody
 		}
 	}
-	if need&(imapserver.NeedDigest|imapserver.NeedHeader|imapserver.NeedText) != 0 {
+	const derived = imapserver.NeedDigest | imapserver.NeedWire | imapserver.NeedFields | imapserver.NeedHeader | imapserver.NeedText
+	if need&derived != 0 {
 		d, text, err := bx.digest(ctx, it, g, need&imapserver.NeedText != 0)
 		if err != nil {
 			m.Err = err
 			return
 		}
-		m.Digest, m.Header, m.Text = d.digest, d.header, text
+		m.Digest, m.Wire, m.Header, m.Text = d.digest, &d.digest.Wire, d.header, text
 		bx.checkSize(row, d.digest)
 	}
 	if need&imapserver.NeedBody != 0 {
@@ -187,7 +188,8 @@ func (bx *box) fill(ctx context.Context, row *mailindex.Row, need imapserver.Nee
 			m.Err = err
 			return
 		}
-		m.Body = bytes.NewReader(message.Served(raw))
+		served := message.Served(raw)
+		m.Body, m.Size = bytes.NewReader(served), int64(len(served))
 		m.Raw, m.RawSize = bytes.NewReader(raw), int64(len(raw))
 	}
 }

@@ -247,16 +247,20 @@ type Need uint8
 const (
 	NeedDigest Need = 1 << iota // Digest
 	NeedHeader                  // Header
-	NeedBody                    // Body
+	NeedBody                    // Body, Size, Raw, RawSize
 	NeedText                    // Text
 	NeedIDs                     // EmailID, ThreadID
+	NeedWire                    // Wire; costs less than Digest
+	NeedFields                  // Wire, and Header where Wire.Fields is empty
 )
 
 // Message is what Fetch delivers of one message.
 type Message struct {
 	Digest   *message.Digest
+	Wire     *message.Wire
 	Header   []byte      // the top-level header as served, with its blank line
-	Body     io.ReaderAt // the whole message as served, Digest.Size bytes
+	Body     io.ReaderAt // the whole message as served
+	Size     int64       // of Body
 	Raw      io.ReaderAt // the message as it was appended, RawSize bytes
 	RawSize  int64
 	Text     *message.Text

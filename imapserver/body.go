@@ -28,6 +28,8 @@ type bodySection struct {
 	path    []int
 	part    bodyPart
 	fields  []string
+	kept    message.FieldSet // what fields are, where need is NeedFields
+	need    Need
 	partial bool
 	from, n int64
 }
@@ -35,7 +37,7 @@ type bodySection struct {
 // parseBody reads BODY and BODY.PEEK (RFC 9051 section 6.4.5): BODY alone is
 // the structure without extension data.
 func parseBody(seen bool) func(*Call, *imapwire.Decoder, *FetchOptions) (*FetchAtt, error) {
-	structure := digestItem("BODY", func(m *FetchMessage) []byte { return m.Digest.Body }).Att
+	structure := wireItem("BODY", func(m *FetchMessage) []byte { return m.Wire.Body }).Att
 	return func(c *Call, d *imapwire.Decoder, _ *FetchOptions) (*FetchAtt, error) {
 		if seen && d.Peek() != '[' {
 			return structure, nil
@@ -155,18 +157,36 @@ func (b *bodySection) spec(c *Call) string {
 
 // att returns the item.
 func (b *bodySection) att(seen bool) *FetchAtt {
-	need := NeedDigest | NeedBody
-	if len(b.path) == 0 && (b.part == partHeader || b.fields != nil) {
-		need = NeedDigest | NeedHeader
+	switch kept, ok := message.FieldSetOf(b.fields); {
+	case len(b.path) > 0:
+		b.need = NeedDigest | NeedBody
+	case b.part == partFields && ok:
+		b.need, b.kept = NeedFields, kept
+	case b.part == partHeader || b.fields != nil:
+		b.need = NeedHeader
+	case b.part == partAll:
+		b.need = NeedBody
+	default:
+		b.need = NeedDigest | NeedBody
 	}
-	return &FetchAtt{Need: need, Seen: seen, Write: b.write, sent: b.sent("")}
+	return &FetchAtt{Need: b.need, Seen: seen, Write: b.write, sent: b.sent("")}
 }
 
 // write writes the section's octets, or NIL where there is no such section.
 func (b *bodySection) write(w *imapwire.Encoder, m *FetchMessage) error {
-	if len(b.path) == 0 && m.Header != nil && (b.part == partHeader || b.fields != nil) {
+	switch b.need {
+	case NeedFields:
+		if kept := m.Wire.Fields; len(kept) > 0 {
+			m.from.fields = kept.Append(m.from.fields[:0], b.kept)
+			b.writeLiteral(w, m.from.fields)
+			return nil
+		}
+		fallthrough
+	case NeedHeader:
 		b.writeHeader(w, m.Header)
 		return nil
+	case NeedBody:
+		return b.writeRange(w, m, message.Range{End: m.Size})
 	}
 	kind := message.SectionBody
 	switch b.part {
@@ -192,6 +212,11 @@ func (b *bodySection) write(w *imapwire.Encoder, m *FetchMessage) error {
 		b.writeHeader(w, header)
 		return nil
 	}
+	return b.writeRange(w, m, r)
+}
+
+// writeRange writes a range of the message.
+func (b *bodySection) writeRange(w *imapwire.Encoder, m *FetchMessage, r message.Range) error {
 	from, to := b.cut(r.Len())
 	w.Raw(b.name)
 	b.writeOrigin(w)
@@ -204,11 +229,16 @@ func (b *bodySection) writeHeader(w *imapwire.Encoder, header []byte) {
 	if b.fields != nil {
 		header = message.FilterHeader(nil, header, b.fields, b.part == partFieldsNot)
 	}
-	from, to := b.cut(int64(len(header)))
+	b.writeLiteral(w, header)
+}
+
+// writeLiteral writes what is asked for of octets.
+func (b *bodySection) writeLiteral(w *imapwire.Encoder, p []byte) {
+	from, to := b.cut(int64(len(p)))
 	w.Raw(b.name)
 	b.writeOrigin(w)
 	w.SP()
-	w.Literal(header[from:to])
+	w.Literal(p[from:to])
 }
 
 // cut returns what a partial fetch takes of n octets; beyond the end it is

@@ -288,6 +288,8 @@ type fetcher struct {
 
 	flags, modseq *FetchAtt
 
+	fields []byte // the header fields of the message that is written
+
 	unreadable error // the first message that could not be read
 }
 

@@ -30,8 +30,8 @@ func baseFetchItems() []*FetchItem {
 			w.Number(m.Row.Size)
 			return nil
 		}}},
-		digestItem("ENVELOPE", func(m *FetchMessage) []byte { return m.Digest.Envelope }),
-		digestItem("BODYSTRUCTURE", func(m *FetchMessage) []byte { return m.Digest.BodyStructure }),
+		wireItem("ENVELOPE", func(m *FetchMessage) []byte { return m.Wire.Envelope }),
+		wireItem("BODYSTRUCTURE", func(m *FetchMessage) []byte { return m.Wire.BodyStructure }),
 		{Name: "BODY", Parse: parseBody(true)},
 		{Name: "BODY.PEEK", Parse: parseBody(false)},
 		{Name: "RFC822", Att: (&bodySection{name: "RFC822", part: partAll}).att(true)},
@@ -40,9 +40,9 @@ func baseFetchItems() []*FetchItem {
 	}
 }
 
-// digestItem is an item whose value stands in the digest in wire form.
-func digestItem(name string, value func(*FetchMessage) []byte) *FetchItem {
-	return &FetchItem{Name: name, Att: &FetchAtt{Need: NeedDigest, Write: func(w *imapwire.Encoder, m *FetchMessage) error {
+// wireItem is an item whose value is kept in wire form.
+func wireItem(name string, value func(*FetchMessage) []byte) *FetchItem {
+	return &FetchItem{Name: name, Att: &FetchAtt{Need: NeedWire, Write: func(w *imapwire.Encoder, m *FetchMessage) error {
 		w.Raw(name)
 		w.SP()
 		w.RawBytes(value(m))

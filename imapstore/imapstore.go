@@ -148,7 +148,7 @@ func (m mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need imapserve
 	var out imapserver.Message
 	return m.m.Fetch(ctx, rows, needs(need), func(i int, msg *mailstore.Message) error {
 		out = imapserver.Message{
-			Digest: msg.Digest, Header: msg.Header, Body: msg.Body, Raw: msg.Raw, RawSize: msg.RawSize,
+			Digest: msg.Digest, Wire: msg.Wire, Header: msg.Header, Body: msg.Body, Size: msg.Size, Raw: msg.Raw, RawSize: msg.RawSize,
 			Text: msg.Text, EmailID: msg.EmailID, ThreadID: msg.ThreadID, Err: msg.Err,
 		}
 		return fn(i, &out)
@@ -182,6 +182,8 @@ func needs(need imapserver.Need) mailstore.Need {
 		{imapserver.NeedBody, mailstore.NeedBody},
 		{imapserver.NeedText, mailstore.NeedText},
 		{imapserver.NeedIDs, mailstore.NeedIDs},
+		{imapserver.NeedWire, mailstore.NeedWire},
+		{imapserver.NeedFields, mailstore.NeedFields},
 	} {
 		if need&pair.from != 0 {
 			n |= pair.to

@@ -369,23 +369,5 @@ func (a *account) eachMessage(ctx context.Context, msgs []uint64, need Need, fn 
 	for i, num := range msgs {
 		rows[i].Msg = num
 	}
-	for len(rows) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		recs, err := a.readRecords(ctx, rows, need)
-		if err != nil {
-			return err
-		}
-		for i := range recs {
-			msg, closeBody := a.assemble(ctx, &recs[i], need)
-			err := fn(recs[i].msg, msg)
-			closeBody()
-			if err != nil {
-				return err
-			}
-		}
-		rows = rows[len(recs):]
-	}
-	return nil
+	return a.fetch(ctx, rows, need, func(i int, msg *Message) error { return fn(msgs[i], msg) })
 }

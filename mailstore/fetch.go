@@ -3,7 +3,6 @@ package mailstore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -19,16 +18,28 @@ type Need uint8
 const (
 	NeedDigest Need = 1 << iota // Digest
 	NeedHeader                  // Header
-	NeedBody                    // Body, Raw, RawSize
+	NeedBody                    // Body, Size, Raw, RawSize
 	NeedText                    // Text
 	NeedIDs                     // EmailID, ThreadID
+	NeedWire                    // Wire
+	NeedFields                  // Wire, and Header where Wire.Fields is empty
+)
+
+// What Fetch reads of a message to deliver it. The record of the message itself
+// says where the rest is, and is left out where that need not be known.
+const (
+	needRecord = NeedHeader | NeedBody | NeedIDs
+	needDigest = NeedDigest | NeedWire | NeedFields
+	needText   = NeedText
 )
 
 // Message is what Fetch delivers of one message.
 type Message struct {
 	Digest   *message.Digest
+	Wire     *message.Wire
 	Header   []byte      // the top-level header as served, with its blank line
 	Body     io.ReaderAt // the whole message as served
+	Size     int64       // of Body
 	Raw      io.ReaderAt // the message as it was appended
 	RawSize  int64
 	Text     *message.Text
@@ -37,13 +48,6 @@ type Message struct {
 	Err      error // why this message cannot be read
 }
 
-// Bounds of what Fetch reads ahead.
-const (
-	fetchFirst = 16 // rows of the first read, so that an answer begins soon
-	fetchRows  = 1024
-	fetchBytes = 1 << 20
-)
-
 // Fetch calls fn for each of the rows in order with what need asks for. The
 // rows may be of any snapshot that this session has not released, so they may
 // have been expunged meanwhile. *Message and what it holds is valid until fn
@@ -51,181 +55,157 @@ const (
 // transaction is held while fn runs.
 func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
 	op := "mailstore: fetch from " + m.name
-	chunk := fetchFirst
-	for from := 0; from < len(rows); {
-		if err := ctx.Err(); err != nil {
-			return imap.E(op, imap.Other, err)
+	var own error // fn's, which is the caller's business
+	err := m.a.fetch(ctx, rows, need, func(i int, msg *Message) error {
+		if msg.Err != nil {
+			msg.Err = imap.E(op+" UID "+rows[i].UID.String(), imap.Other, msg.Err)
 		}
-		recs, err := m.a.readRecords(ctx, rows[from:min(from+chunk, len(rows))], need)
-		if err != nil {
-			return imap.E(op, imap.Other, err)
-		}
-		for i := range recs {
-			msg, closeBody := m.a.assemble(ctx, &recs[i], need)
-			if msg.Err != nil {
-				msg.Err = imap.E(op+" UID "+rows[from+i].UID.String(), imap.Other, msg.Err)
-			}
-			err := fn(from+i, msg)
-			closeBody()
-			if err != nil {
-				return err
-			}
-		}
-		from += len(recs)
-		chunk = min(chunk*4, fetchRows)
-	}
-	return nil
-}
-
-// records are the stored records of one message, as copies.
-type records struct {
-	msg          uint64
-	rec          messageRec
-	digest, text []byte
-	err          error
-}
-
-// readRecords reads records of at least one and perhaps all rows in one view.
-func (a *account) readRecords(ctx context.Context, rows []mailindex.Row, need Need) ([]records, error) {
-	var list []records
-	err := a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
-		list = make([]records, len(rows))
-		for i := range rows {
-			list[i] = records{msg: rows[i].Msg, err: imap.NotFound}
-		}
-		var n int
-		err := readKind(r, keyMessage, list, &n, func(rec *records, data []byte) int {
-			rec.rec, rec.err = decodeMessage(data)
-			return 0
-		})
-		if err == nil && need&NeedDigest != 0 {
-			err = readKind(r, keyDigest, list, &n, func(rec *records, data []byte) int {
-				rec.digest = bytes.Clone(data)
-				return len(data)
-			})
-		}
-		list = list[:n]
-		if err == nil && need&NeedText != 0 {
-			err = readKind(r, keyText, list, &n, func(rec *records, data []byte) int {
-				rec.text = unpackText(data)
-				return len(rec.text)
-			})
-		}
-		list = list[:n]
-		return err
+		own = fn(i, msg)
+		return own
 	})
-	return list, err
-}
-
-// readKind reads the records of one kind, until they have fetchBytes. take
-// says how many bytes it has kept; n is how many of the list are done.
-func readKind(r driver.Reader, kind byte, list []records, n *int, take func(rec *records, data []byte) int) error {
-	*n = len(list)
-	size := 0
-	if !dense(list) {
-		for i := range list {
-			data, ok, err := r.Get(numKey(kind, list[i].msg))
-			if err != nil {
-				return err
-			}
-			if ok {
-				size += take(&list[i], data)
-			}
-			if size > fetchBytes {
-				*n = i + 1
-				return nil
-			}
-		}
-		return nil
-	}
-	i := 0
-	err := scanRange(r, numKey(kind, list[0].msg), numKey(kind, list[len(list)-1].msg+1), func(key, data []byte) error {
-		msg := numOfKey(key)
-		for list[i].msg < msg {
-			i++
-		}
-		if list[i].msg != msg {
-			return nil
-		}
-		size += take(&list[i], data)
-		if size > fetchBytes {
-			*n = i + 1
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		return nil
+	if err != nil && own == nil {
+		err = imap.E(op, imap.Other, err)
 	}
 	return err
 }
 
-// dense reports whether one scan is cheaper than a look-up for each: messages
-// ascend, and few others lie between them.
-func dense(list []records) bool {
-	if len(list) < 4 || list[len(list)-1].msg-list[0].msg > 3*uint64(len(list)) {
-		return false
-	}
-	for i := 1; i < len(list); i++ {
-		if list[i].msg <= list[i-1].msg {
-			return false
+// fetch is Fetch for rows of which only Msg counts.
+func (a *account) fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
+	f := fetcher{a: a, ctx: ctx, need: need, batch: a.store.takeBatch()}
+	defer a.store.putBatch(f.batch)
+	for from, most := 0, fetchFirst; from < len(rows); most = min(most*4, fetchRows) {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		if err := a.readBatch(ctx, f.batch, rows[from:min(from+most, len(rows))], need); err != nil {
+			return err
+		}
+		for i := range f.batch.list {
+			err := fn(from+i, f.message(&f.batch.list[i]))
+			f.close()
+			if err != nil {
+				return err
+			}
+		}
+		from += len(f.batch.list)
 	}
-	return true
+	return nil
 }
 
-// assemble makes a Message of records. closeBody ends the reading.
-func (a *account) assemble(ctx context.Context, rec *records, need Need) (msg *Message, closeBody func()) {
-	msg = &Message{}
-	closeBody = func() {}
-	if rec.err != nil {
-		msg.Err = rec.err
-		return msg, closeBody
+// fetcher makes Messages of records, one at a time.
+type fetcher struct {
+	a     *account
+	ctx   context.Context // of the Fetch
+	need  Need
+	batch *recordBatch
+
+	// Of the message that was made last:
+	msg  Message
+	wire message.Wire
+	rec  messageRec
+	have bool        // rec has been read
+	blob driver.Blob // nil where it was not opened
+}
+
+// close ends the reading of the message.
+func (f *fetcher) close() {
+	if f.blob != nil {
+		_ = f.blob.Close()
+		f.blob = nil
+	}
+}
+
+// message makes the Message of records.
+func (f *fetcher) message(r *records) *Message {
+	f.msg, f.have = Message{}, false
+	f.msg.Err = f.fill(r)
+	return &f.msg
+}
+
+func (f *fetcher) fill(r *records) error {
+	msg, need := &f.msg, f.need
+	if need&needDigest == 0 && need&needText == 0 || need&needRecord != 0 {
+		if err := f.record(r); err != nil {
+			return err
+		}
 	}
 	if need&NeedIDs != 0 {
-		msg.EmailID, msg.ThreadID = emailID(rec.msg), threadID(rec.rec.thread)
+		msg.EmailID, msg.ThreadID = emailID(r.msg), threadID(f.rec.thread)
 	}
-	if need&NeedDigest != 0 {
-		d, err := message.UnmarshalDigest(rec.digest)
-		if err == nil && d.Version >= message.Version {
-			msg.Digest = d
+	if f.stale(r) {
+		// What is damaged or of an older version is made anew from the message.
+		if err := f.digestAgain(r); err != nil {
+			return err
 		}
 	}
-	if need&NeedText != 0 {
-		t, err := message.UnmarshalText(rec.text)
-		if err == nil && t.Version >= message.Version {
-			msg.Text = t
+	if need&NeedFields != 0 && len(msg.Wire.Fields) == 0 {
+		need |= NeedHeader
+	}
+	if need&(NeedBody|NeedHeader) == 0 {
+		return nil
+	}
+	return f.readBody(r, need)
+}
+
+// stale decodes digest and text, and reports whether one of them is of no use.
+func (f *fetcher) stale(r *records) bool {
+	msg := &f.msg
+	version := uint16(message.Version)
+	var err error
+	switch {
+	case f.need&NeedDigest != 0:
+		if msg.Digest, err = message.UnmarshalDigest(f.batch.bytes(r.digest)); err == nil {
+			msg.Wire, version = &msg.Digest.Wire, msg.Digest.Version
 		}
+	case f.need&needDigest != 0:
+		f.wire, version, err = message.UnmarshalWire(f.batch.bytes(r.digest))
+		msg.Wire = &f.wire
 	}
-	// What is damaged or of an older version is made anew from the message.
-	stale := need&NeedDigest != 0 && msg.Digest == nil || need&NeedText != 0 && msg.Text == nil
-	if need&(NeedBody|NeedHeader) == 0 && !stale {
-		return msg, closeBody
+	if err != nil || version < message.Version {
+		return true
 	}
-	blob, err := a.store.blobs.Open(ctx, a.num, rec.rec.ref)
-	if err != nil {
-		msg.Err = err
-		return msg, closeBody
+	if f.need&needText != 0 {
+		msg.Text, err = message.UnmarshalText(unpackText(f.batch.bytes(r.text)))
+		return err != nil || msg.Text.Version < message.Version
 	}
-	closeBody = func() { _ = blob.Close() }
-	if stale {
-		if err := a.digestAgain(rec, blob, need, msg); err != nil {
-			msg.Err = err
-			return msg, closeBody
-		}
+	return false
+}
+
+// record sees to it that f.rec is that of the message.
+func (f *fetcher) record(r *records) (err error) {
+	if f.have {
+		return nil
 	}
-	if need&(NeedBody|NeedHeader) != 0 {
-		msg.Err = a.readBody(rec, blob, need, msg)
+	if r.record.len() > 0 {
+		f.rec, err = decodeMessage(f.batch.bytes(r.record))
+	} else {
+		f.rec, err = f.a.readMessageRec(f.ctx, r.msg)
 	}
-	return msg, closeBody
+	f.have = err == nil
+	return err
+}
+
+// open sees to it that f.blob is that of the message.
+func (f *fetcher) open(r *records) (err error) {
+	if f.blob != nil {
+		return nil
+	}
+	if err = f.record(r); err == nil {
+		f.blob, err = f.a.store.blobs.Open(f.ctx, f.a.num, f.rec.ref)
+	}
+	return err
 }
 
 // readBody fills in the message as it is served.
-func (a *account) readBody(rec *records, blob driver.Blob, need Need, msg *Message) error {
-	var served io.ReaderAt = blob
-	if rec.rec.hasNUL {
+func (f *fetcher) readBody(r *records, need Need) error {
+	if err := f.open(r); err != nil {
+		return err
+	}
+	msg, rec := &f.msg, &f.rec
+	var served io.ReaderAt = f.blob
+	if rec.hasNUL {
 		// Such messages are rare, and made for the occasion as a whole.
-		r, err := message.ServedReader(blob, rec.rec.rawSize, a.store.opts.Limits)
+		r, err := message.ServedReader(f.blob, rec.rawSize, f.a.store.opts.Limits)
 		if err != nil {
 			return err
 		}
@@ -236,34 +216,48 @@ func (a *account) readBody(rec *records, blob driver.Blob, need Need, msg *Messa
 		served = bytes.NewReader(data)
 	}
 	if need&NeedHeader != 0 {
-		msg.Header = make([]byte, rec.rec.headerLen)
-		if _, err := io.ReadFull(io.NewSectionReader(served, 0, rec.rec.headerLen), msg.Header); err != nil {
+		f.batch.header = sized(f.batch.header, rec.headerLen)
+		msg.Header = f.batch.header
+		if _, err := io.ReadFull(io.NewSectionReader(served, 0, rec.headerLen), msg.Header); err != nil {
 			return err
 		}
 	}
 	if need&NeedBody != 0 {
-		msg.Body, msg.Raw, msg.RawSize = served, blob, rec.rec.rawSize
+		msg.Body, msg.Size, msg.Raw, msg.RawSize = served, rec.size, f.blob, rec.rawSize
 	}
 	return nil
 }
 
+// sized returns a slice of n bytes, that of b where it has room and is not much
+// too large.
+func sized(b []byte, n int64) []byte {
+	if int64(cap(b)) >= n && (cap(b) <= 64<<10 || int64(cap(b)) < 4*n) {
+		return b[:n]
+	}
+	return make([]byte, n)
+}
+
 // digestAgain derives digest and text from the message, and has them stored.
-func (a *account) digestAgain(rec *records, blob driver.Blob, need Need, msg *Message) error {
+func (f *fetcher) digestAgain(r *records) error {
+	if err := f.open(r); err != nil {
+		return err
+	}
 	var d, t []byte
-	digest, err := a.digest(blob, rec.rec.rawSize, &d, &t)
+	digest, err := f.a.digest(f.blob, f.rec.rawSize, &d, &t)
 	if err != nil {
 		return err
 	}
-	if need&NeedDigest != 0 {
-		msg.Digest = digest
+	msg := &f.msg
+	if f.need&needDigest != 0 {
+		msg.Digest, msg.Wire = digest, &digest.Wire
 	}
-	if need&NeedText != 0 {
+	if f.need&needText != 0 {
 		if msg.Text, err = message.UnmarshalText(unpackText(t)); err != nil {
 			return err
 		}
 	}
-	num := rec.msg
-	a.post(&op{weight: len(d) + len(t), run: func(tx *opTx) error {
+	num := r.msg
+	f.a.post(&op{weight: len(d) + len(t), run: func(tx *opTx) error {
 		data, ok, err := tx.get(numKey(keyMessage, num))
 		if err != nil || !ok {
 			return err
@@ -278,6 +272,6 @@ func (a *account) digestAgain(rec *records, blob driver.Blob, need Need, msg *Me
 		tx.set(numKey(keyText, num), t)
 		return nil
 	}})
-	rec.rec.headerLen = digest.Root.BodyStart
+	f.rec.headerLen = digest.Root.BodyStart
 	return nil
 }

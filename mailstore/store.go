@@ -107,6 +107,7 @@ type Store struct {
 	clock     atomic.Uint64 // counts uses of mailboxes
 	unswept   atomic.Bool   // a failure may have left blobs that nobody names
 	digesters sync.Pool     // of *digester, with opts.Limits
+	batches   sync.Pool     // of *recordBatch
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs

@@ -128,6 +128,35 @@ func BenchmarkUnmarshalDigest(b *testing.B) {
 	}
 }
 
+// BenchmarkWire has what FETCH does for a message when it is asked for ENVELOPE
+// or for header fields.
+func BenchmarkWire(b *testing.B) {
+	d, _, err := message.Parse(bytes.NewReader(generatedMail()["alternative-8kB"]), message.Limits{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	stored, _ := d.AppendBinary(nil)
+	set, ok := message.FieldSetOf(strings.Fields("From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To"))
+	if !ok {
+		b.Fatal("a field is not known")
+	}
+	b.Run("read", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := message.UnmarshalWire(stored); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("fields", func(b *testing.B) {
+		b.ReportAllocs()
+		var buf []byte
+		for b.Loop() {
+			buf = d.Fields.Append(buf[:0], set)
+		}
+	})
+}
+
 func BenchmarkFilterHeader(b *testing.B) {
 	raw := generatedMail()["plain-5kB"]
 	header := raw[:bytes.Index(raw, []byte("\r\n\r\n"))+4]

@@ -33,6 +33,7 @@ func checkMessage(t *testing.T, raw []byte, lim message.Limits) (*message.Digest
 		t.Fatalf("preview of %d characters: %q", n, d.Preview)
 	}
 	checkStored(t, d, text)
+	checkFields(t, d, raw)
 	if len(raw) < 100_000 {
 		d2, text2, err := message.Parse(iotest.OneByteReader(bytes.NewReader(raw)), lim)
 		if err != nil {
@@ -65,6 +66,25 @@ func checkWire(t *testing.T, d *message.Digest) {
 	g.body(true)
 	if err := g.end(); err != nil {
 		t.Fatalf("BODYSTRUCTURE %v\n%q", err, d.BodyStructure)
+	}
+}
+
+// checkFields holds the fields that are kept against the header.
+func checkFields(t *testing.T, d *message.Digest, raw []byte) {
+	t.Helper()
+	header := raw[:d.Root.BodyStart]
+	if len(d.Fields) == 0 {
+		if len(header) < 4000 && !d.Truncated {
+			t.Fatalf("no fields are kept of %q", header)
+		}
+		return
+	}
+	for _, names := range [][]string{{"Subject"}, {"from", "TO", "Cc"}, {"Date", "References", "Content-Type", "List-Id"}} {
+		set, ok := message.FieldSetOf(names)
+		got := d.Fields.Append([]byte("before"), set)
+		if want := message.FilterHeader([]byte("before"), header, names, false); !ok || !bytes.Equal(got, want) {
+			t.Fatalf("fields %q are %q (known: %v), want %q", names, got, ok, want)
+		}
 	}
 }
 

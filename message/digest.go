@@ -14,10 +14,8 @@ type Digest struct {
 	// Lines is the number of line feeds in the whole message.
 	Lines int64
 
-	// Envelope, Body and BodyStructure are the values of the FETCH items
-	// ENVELOPE, BODY and BODYSTRUCTURE, ready to be sent under RFC 3501 and
-	// RFC 9051. They may contain literals, never NUL.
-	Envelope, Body, BodyStructure []byte
+	// Wire is what FETCH sends as it is.
+	Wire
 
 	// Root is the message itself: its header, its body, its parts.
 	Root Part
@@ -58,6 +56,16 @@ type Digest struct {
 	// Truncated says that a limit was hit: the digest does not show all of the
 	// message. Offsets are true nevertheless.
 	Truncated bool
+}
+
+// Wire has what FETCH sends of a message as it is.
+type Wire struct {
+	// Envelope, Body and BodyStructure are the values of the FETCH items
+	// ENVELOPE, BODY and BODYSTRUCTURE, ready to be sent under RFC 3501 and
+	// RFC 9051. They may contain literals, never NUL.
+	Envelope, Body, BodyStructure []byte
+	// Fields are the header fields that are asked for most.
+	Fields Fields
 }
 
 // SortKeys are sort keys of RFC 5256 and RFC 5957, case-folded by [Fold], to

@@ -13,7 +13,8 @@ import (
 const (
 	markOfDigest = 'D'
 	markOfText   = 'T'
-	storedForm   = 1
+	formOfDigest = 2
+	formOfText   = 1
 )
 
 // maxStoredDepth bounds the recursion of reading parts.
@@ -21,16 +22,18 @@ const maxStoredDepth = maxDepth + 1
 
 // AppendBinary appends the stored form of d. The error is always nil.
 func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, markOfDigest, storedForm)
+	b = append(b, markOfDigest, formOfDigest)
 	b = binary.AppendUvarint(b, uint64(d.Version))
+	// What is read most comes first: see UnmarshalWire.
+	b = appendBlob(b, d.Envelope)
+	b = appendBlob(b, d.BodyStructure)
+	b = appendBlob(b, d.Fields)
+	b = appendBlob(b, d.Body)
 	b = append(b, packBits(d.IsReplyOrForward, d.HasSent, d.HasNUL, d.Has8BitHeader, d.Truncated))
 	b = binary.AppendUvarint(b, uint64(d.Size))
 	b = binary.AppendUvarint(b, uint64(d.Lines))
 	b = binary.AppendVarint(b, d.SentUnix)
 	b = binary.AppendVarint(b, int64(d.SentZone))
-	b = appendBlob(b, d.Envelope)
-	b = appendBlob(b, d.Body)
-	b = appendBlob(b, d.BodyStructure)
 	for _, s := range [...]string{d.Preview, d.MessageID, d.Subject, d.Sort.From, d.Sort.To, d.Sort.Cc, d.Sort.DisplayFrom, d.Sort.DisplayTo} {
 		b = appendBlob(b, s)
 	}
@@ -50,7 +53,7 @@ func packBits(bits ...bool) (n byte) {
 	return n
 }
 
-func appendBlob[S string | []byte](b []byte, s S) []byte {
+func appendBlob[S ~string | ~[]byte](b []byte, s S) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
@@ -78,14 +81,13 @@ func (p *Part) append(b []byte, base int64) []byte {
 // result are those of b; its strings are not. Damaged input gives an error of
 // kind [imap.Corruption], or a digest whose offsets are in order nevertheless.
 func UnmarshalDigest(b []byte) (*Digest, error) {
-	r := newStoredReader(b, markOfDigest)
-	d := &Digest{Version: uint16(r.max(1<<16 - 1))}
+	r := newStoredReader(b, markOfDigest, formOfDigest)
+	d := &Digest{Version: r.version(), Wire: r.wire()}
 	flags := r.byte()
 	d.IsReplyOrForward, d.HasSent, d.HasNUL = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	d.Has8BitHeader, d.Truncated = flags&8 != 0, flags&16 != 0
 	d.Size, d.Lines = r.int(), r.int()
 	d.SentUnix, d.SentZone = r.signed(), int16(r.signed())
-	d.Envelope, d.Body, d.BodyStructure = r.blob(), r.blob(), r.blob()
 	r.text = string(r.b)
 	for _, s := range [...]*string{&d.Preview, &d.MessageID, &d.Subject, &d.Sort.From, &d.Sort.To, &d.Sort.Cc, &d.Sort.DisplayFrom, &d.Sort.DisplayTo} {
 		*s = r.string()
@@ -106,9 +108,20 @@ func UnmarshalDigest(b []byte) (*Digest, error) {
 	return d, nil
 }
 
+// UnmarshalWire reads the Wire of what [Digest.AppendBinary] wrote, and the
+// digest's Version. It allocates nothing: the result is made of octets of b.
+func UnmarshalWire(b []byte) (w Wire, version uint16, err error) {
+	r := newStoredReader(b, markOfDigest, formOfDigest)
+	version, w = r.version(), r.wire()
+	if r.err != nil {
+		return Wire{}, 0, &imap.Error{Op: "message: read a stored digest", Kind: imap.Corruption, Err: r.err}
+	}
+	return w, version, nil
+}
+
 // AppendBinary appends the stored form of t. The error is always nil.
 func (t *Text) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, markOfText, storedForm)
+	b = append(b, markOfText, formOfText)
 	b = binary.AppendUvarint(b, uint64(t.Version))
 	b = append(b, packBits(t.Truncated))
 	b = appendBlob(b, t.Header)
@@ -119,8 +132,8 @@ func (t *Text) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalText reads what [Text.AppendBinary] wrote. The result shares the
 // memory of b. Damaged input gives an error of kind [imap.Corruption].
 func UnmarshalText(b []byte) (*Text, error) {
-	r := newStoredReader(b, markOfText)
-	t := &Text{Version: uint16(r.max(1<<16 - 1)), Truncated: r.byte()&1 != 0}
+	r := newStoredReader(b, markOfText, formOfText)
+	t := &Text{Version: r.version(), Truncated: r.byte()&1 != 0}
 	t.Header, t.MIME, t.Body = r.blob(), r.blob(), r.blob()
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("octets behind the end")
@@ -139,15 +152,26 @@ type storedReader struct {
 	err  error
 }
 
-func newStoredReader(b []byte, mark byte) *storedReader {
-	r := &storedReader{b: b}
+func newStoredReader(b []byte, mark, form byte) storedReader {
+	r := storedReader{b: b}
 	if r.byte() != mark {
 		r.fail("not of this kind")
 	}
-	if r.byte() != storedForm {
+	if r.byte() != form {
 		r.fail("form not known to this version of the program")
 	}
 	return r
+}
+
+func (r *storedReader) version() uint16 { return uint16(r.max(1<<16 - 1)) }
+
+func (r *storedReader) wire() (w Wire) {
+	w.Envelope, w.BodyStructure = r.blob(), r.blob()
+	if f := r.blob(); len(f) > 0 {
+		w.Fields = f
+	}
+	w.Body = r.blob()
+	return w
 }
 
 func (r *storedReader) fail(why string) {

@@ -179,6 +179,23 @@ func TestFilterHeader(t *testing.T) {
 	}
 }
 
+func TestFieldSet(t *testing.T) {
+	for _, name := range []string{"Received", "", "From:", strings.Repeat("x", 100)} {
+		if _, ok := message.FieldSetOf([]string{"From", name}); ok {
+			t.Errorf("the field %q is said to be kept", name)
+		}
+	}
+	long := "Subject: " + strings.Repeat("x", 10_000) + "\r\n\r\n"
+	d, _, err := message.Parse(strings.NewReader(long), message.Limits{})
+	if err != nil || len(d.Fields) != 0 {
+		t.Errorf("%d octets of fields are kept, err %v", len(d.Fields), err)
+	}
+	d, _, err = message.Parse(strings.NewReader("To: a\r\nSubject: b\r\n\r\n"), message.Limits{HeaderBytes: 8})
+	if err != nil || len(d.Fields) != 0 {
+		t.Errorf("fields of a header that was cut are %q, err %v", d.Fields, err)
+	}
+}
+
 func TestPartOfMultipart(t *testing.T) {
 	d, _, err := message.Parse(strings.NewReader(rfcExample), message.Limits{})
 	if err != nil {

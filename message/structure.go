@@ -66,6 +66,9 @@ func (p *parser) readHeader(n *node) {
 	}
 	if len(p.stack) == 1 {
 		p.d.deriveKeys(&p.fields)
+		if int64(len(p.hdr)) == n.BodyStart-n.HeaderStart { // all of it was kept
+			p.d.Fields = makeFields(p.hdr)
+		}
 	}
 }
 

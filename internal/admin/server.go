@@ -31,6 +31,7 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/check", h.stream(h.check))
 	mux.HandleFunc("POST /v1/backup", h.stream(h.backup))
 	mux.HandleFunc("POST /v1/restore/prepare", h.answer(h.prepareRestore))
+	profiles(mux)
 	mux.HandleFunc("/", h.answer(func(r *http.Request) (any, error) {
 		return nil, &imap.Error{Op: "admin", Kind: imap.Cannot,
 			Err: errors.New("the running server does not know this request: it is of another version than this command; use the same rookery for both, or restart the server")}

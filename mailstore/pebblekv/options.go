@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -69,6 +70,12 @@ type Options struct {
 // (and made unreadable for the release before) by an update of the library.
 const formatVersion = pebble.FormatWALSyncChunks
 
+// blockBytes is what is read from a table at once. What mail programs ask for
+// again and again is read in the order of its keys, and then large blocks that
+// need no unpacking cost least: they come out of the system's cache of files.
+// Values that are large and seldom read are compressed by who writes them.
+const blockBytes = 32 << 10
+
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -106,6 +113,8 @@ func (o Options) pebble(l *listener) *pebble.Options {
 	p.DisableAutomaticCompactions = o.Still
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		p.Levels[i].BlockSize = blockBytes
+		p.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 	}
 	return p
 }
