@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -41,6 +42,9 @@ type Options struct {
 	// it is moved and the file removed; 0 is 0.5. Less saves space and costs
 	// writing.
 	MaxWaste float64
+	// TidyRate is how many bytes a second are moved in the background to take
+	// back space, while others use the store: 0 is 32 MB, less than 0 any number.
+	TidyRate int64
 	// OpenFiles bounds the segments that are kept open while nobody reads
 	// them; 0 is 128.
 	OpenFiles int
@@ -62,6 +66,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxWaste == 0 {
 		o.MaxWaste = 0.5
+	}
+	if o.TidyRate == 0 {
+		o.TidyRate = 32 << 20
 	}
 	if o.OpenFiles == 0 {
 		o.OpenFiles = 128
@@ -92,6 +99,7 @@ type Store struct {
 	group  group         // the callers of Sync
 	graves *deadLog
 	heads  sync.Pool // of firstRead bytes
+	opened atomic.Int32
 	codec  *codec
 
 	// tidying is held by the one who seals or moves. steady is held for writing
@@ -104,13 +112,15 @@ type Store struct {
 	closed    bool
 	segments  map[uint32]*segment
 	lastID    uint32
-	clock     int64
+	clock     int64 // counts uses of segments
+	rested    int64 // the clock at the last step of taking back space
 	moves     moveTable
 	dead      deadSet
 	pins      map[driver.Ref]*pin
 	sweeping  int                    // Sweeps that are gathering
 	fresh     map[driver.Ref]bool    // finished while a Sweep was gathering
 	free      []*lane                // begun, and nobody writes to them
+	spare     *lane                  // the next shared one, or nil
 	dirty     map[*segment][]*writer // written to since the last sync
 	lost      int                    // writers whose blob a failed sync has lost
 	toSeal    []sealing              // full, or left by a crash
@@ -118,6 +128,8 @@ type Store struct {
 	lostMoves bool                   // a damaged segment hides where some blobs are
 	stale     map[driver.Ref]int     // older copies that a crash has left
 	stats     Stats                  // counters only
+
+	spareWanted bool // begin it in the background
 
 	kick     chan struct{}
 	quit     context.CancelFunc
@@ -137,9 +149,12 @@ type Stats struct {
 	Segments  int   // files
 	Bytes     int64 // in them
 	DeadBytes int64 // of these, waiting to be taken back
-	Moved     int64 // blobs moved to take back space
-	Removed   int64 // segments removed
-	Damaged   int64 // records that were found not to match their checksum
+
+	Moved          int64 // blobs moved to take back space
+	MovedBytes     int64 // with their records
+	Removed        int64 // segments removed
+	ReclaimedBytes int64 // that they had; what lived in them is in MovedBytes
+	Damaged        int64 // records that were found not to match their checksum
 }
 
 // Open opens the store in the folder dir, which it makes when it is not there.
@@ -236,8 +251,8 @@ func (s *Store) Close() error {
 	s.shared.lane, s.mover = nil, nil
 	s.shared.mu.Unlock()
 	s.mu.Lock()
-	begun = append(begun, s.free...)
-	s.free = nil
+	begun = append(append(begun, s.free...), s.spare)
+	s.free, s.spare = nil, nil
 	for _, l := range begun {
 		if l != nil {
 			s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
@@ -285,7 +300,7 @@ func (s *Store) release(g *segment) {
 	g.users--
 	remove := g.doomed && g.users == 0
 	var idle *segment
-	if !remove && len(s.segments) > s.opts.OpenFiles {
+	if !remove && int(s.opened.Load()) > s.opts.OpenFiles {
 		idle = s.idlestLocked()
 	}
 	s.mu.Unlock()
@@ -297,21 +312,13 @@ func (s *Store) release(g *segment) {
 	}
 }
 
-// idlestLocked returns the open segment that was used longest ago, when too
-// many are open.
+// idlestLocked returns the open segment that was used longest ago, among those
+// that may be closed.
 func (s *Store) idlestLocked() (idlest *segment) {
-	open := 0
 	for _, g := range s.segments {
-		if !g.isOpen() {
-			continue
-		}
-		open++
-		if g.users == 0 && g.isSealed() && (idlest == nil || g.used < idlest.used) {
+		if g.users == 0 && (idlest == nil || g.used < idlest.used) && g.isOpen() && g.isSealed() {
 			idlest = g
 		}
-	}
-	if open <= s.opts.OpenFiles {
-		return nil
 	}
 	return idlest
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/race"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
@@ -164,7 +165,11 @@ func TestUploadInBoundedMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	upload()
 	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+	most := uint64(16 << 20)
+	if race.Enabled { // pools forget at random then
+		most = size
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > most {
 		t.Errorf("%d bytes of memory were taken for %d", n, size)
 	}
 	must(t, s.Sync(context.Background()))

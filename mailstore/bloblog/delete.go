@@ -145,10 +145,21 @@ func (s *Store) collect(ctx context.Context, a driver.Account) ([]entry, error) 
 
 // live drops the entries that are deleted or have moved elsewhere.
 func (s *Store) live(g *segment, list []entry) []entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.DeleteFunc(list, func(e entry) bool { return !s.livesLocked(g, e) })
+	kept := list[:0]
+	for part := range slices.Chunk(list, lockedLooks) {
+		s.mu.Lock()
+		for _, e := range part {
+			if s.livesLocked(g, e) {
+				kept = append(kept, e)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return kept
 }
+
+// lockedLooks is how many entries are looked up with Store.mu held.
+const lockedLooks = 512
 
 func (s *Store) livesLocked(g *segment, e entry) bool {
 	return !s.goneLocked(e.ref) && s.locateLocked(e.ref) == place{g.id, e.off}

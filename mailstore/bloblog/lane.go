@@ -43,7 +43,7 @@ const categoryBlobs vfs.DiskWriteCategory = "rookery-blobs"
 func (s *Store) newLane(moved bool) (*lane, error) {
 	s.mu.Lock()
 	s.lastID++
-	g := &segment{id: s.lastID, fs: s.opts.FS, dir: s.dir, moved: moved, salt: rand.Uint64(), size: segmentHeader}
+	g := &segment{id: s.lastID, fs: s.opts.FS, dir: s.dir, opened: &s.opened, moved: moved, salt: rand.Uint64(), size: segmentHeader}
 	s.mu.Unlock()
 
 	name := g.name(false, moved)
@@ -59,7 +59,7 @@ func (s *Store) newLane(moved bool) (*lane, error) {
 		_ = s.opts.FS.Remove(name) // Open passes over it when this fails too
 		return nil, err
 	}
-	g.file = f
+	g.setFile(f)
 	s.mu.Lock()
 	s.segments[g.id] = g
 	s.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 	}
 	if l == nil {
 		var err error
-		if l, err = s.newLane(false); err != nil {
+		if l, err = s.takeSpare(); err != nil {
 			return err
 		}
 		s.shared.lane = l
@@ -149,6 +149,7 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 	if err == nil {
 		l.off += int64(len(rec))
 		s.grow(l)
+		s.wantSpare(l)
 		s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
 	}
 	if s.full(l) {
@@ -159,6 +160,52 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 		s.wake()
 	}
 	return err
+}
+
+// wantSpare has the next segment begun before a shared lane is full, so that
+// nobody waits for it.
+func (s *Store) wantSpare(l *lane) {
+	if s.opts.Manual || l.off < s.opts.SegmentBytes/4*3 {
+		return
+	}
+	s.mu.Lock()
+	begin := s.spare == nil && !s.spareWanted
+	s.spareWanted = s.spareWanted || begin
+	s.mu.Unlock()
+	if begin {
+		s.wake()
+	}
+}
+
+// prepareSpare begins the next shared lane if that is wanted. Who needs it before
+// it is there, or where that fails, begins it without.
+func (s *Store) prepareSpare() error {
+	s.mu.Lock()
+	wanted := s.spareWanted
+	s.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	l, err := s.newLane(false)
+	s.mu.Lock()
+	s.spareWanted = false
+	if err == nil {
+		s.spare = l
+	}
+	s.mu.Unlock()
+	return ioError("blobs prepare", err)
+}
+
+// takeSpare returns a lane that nobody has written to.
+func (s *Store) takeSpare() (*lane, error) {
+	s.mu.Lock()
+	l := s.spare
+	s.spare = nil
+	s.mu.Unlock()
+	if l != nil {
+		return l, nil
+	}
+	return s.newLane(false)
 }
 
 // minGrowth and maxGrowth bound what a shared lane grows by.
@@ -193,11 +240,10 @@ func (s *Store) laneFailed(l *lane) bool {
 
 // publish makes a written record known, pinned by its writer and to be synced.
 func (s *Store) publish(l *lane, w *writer, e entry) {
-	l.seg.mu.Lock()
-	l.seg.size = l.high
-	l.seg.mu.Unlock()
+	l.seg.setLength(l.high)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.clock++
 	l.seg.entries = append(l.seg.entries, e)
 	s.pins[e.ref] = &pin{}
 	w.ref = e.ref

@@ -51,7 +51,7 @@ func (s *Store) recoverSegment(name string) error {
 	if err != nil || len(base) != 8 || ext != "log" && ext != "seg" && ext != "mov" {
 		return nil // the dead log, or none of ours
 	}
-	g := &segment{id: uint32(id), fs: s.opts.FS, dir: s.dir, sealed: ext != "log", moved: ext == "mov"}
+	g := &segment{id: uint32(id), fs: s.opts.FS, dir: s.dir, opened: &s.opened, sealed: ext != "log", moved: ext == "mov"}
 	s.lastID = max(s.lastID, g.id)
 	info, err := g.fs.Stat(g.name(g.sealed, g.moved))
 	if err != nil {
@@ -93,9 +93,9 @@ func (s *Store) recoverLane(g *segment) (kept bool, err error) {
 	case err != nil:
 		return false, err
 	}
-	g.file = f
+	g.setFile(f)
 	if g.entries, err = g.scan(); err != nil {
-		f.Close()
+		g.closeFile()
 		return false, err
 	}
 	g.moved = slices.ContainsFunc(g.entries, func(e entry) bool { return e.ref != place{g.id, e.off}.ref() })

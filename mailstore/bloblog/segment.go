@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -19,6 +20,8 @@ type segment struct {
 	id  uint32
 	fs  vfs.FS
 	dir string
+	// opened counts the open files of the store's segments.
+	opened *atomic.Int32
 
 	// Guarded by Store.mu.
 	users   int   // readers and writers that need the file
@@ -75,6 +78,7 @@ func (g *segment) open() (vfs.File, uint64, error) {
 		return nil, 0, err
 	}
 	g.file, g.salt = f, salt
+	g.opened.Add(1)
 	return f, salt, nil
 }
 
@@ -87,7 +91,16 @@ func (g *segment) closeFile() error {
 	}
 	err := g.file.Close()
 	g.file = nil
+	g.opened.Add(-1)
 	return err
+}
+
+// setFile takes the file of a segment that is being begun or recovered.
+func (g *segment) setFile(f vfs.File) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.file = f
+	g.opened.Add(1)
 }
 
 func (g *segment) isOpen() bool {
@@ -107,6 +120,12 @@ func (g *segment) length() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.size
+}
+
+func (g *segment) setLength(n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.size = n
 }
 
 // readFooter reads the whole index of a sealed segment and remembers who owns
@@ -216,12 +235,13 @@ func (g *segment) seal(entries []entry, end int64) error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("%w: %w", errSealSync, err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	// Nobody waits for that: the file is open, and stays so until it is sealed.
 	if err := g.fs.Rename(g.name(false, moved), g.name(true, moved)); err != nil {
 		return err
 	}
+	g.mu.Lock()
 	g.sealed, g.size = true, align(end)+int64(len(footer))
+	g.mu.Unlock()
 	return syncDir(g.fs, g.dir)
 }
 

@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // Segments smaller than smallPart of the usual size are merged when there are
@@ -17,7 +13,6 @@ import (
 const (
 	smallPart = 8
 	manySmall = 8
-	copyChunk = 256 << 10
 )
 
 func (s *Store) tidyLoop(ctx context.Context) {
@@ -27,16 +22,20 @@ func (s *Store) tidyLoop(ctx context.Context) {
 			return
 		case <-s.kick:
 		}
-		if err := s.Tidy(ctx); err != nil && ctx.Err() == nil {
+		err := errors.Join(s.prepareSpare(), s.tidy(ctx, true))
+		if err != nil && ctx.Err() == nil {
 			s.opts.Logger.Warn("messages cannot be tidied up; it is tried again", "dir", s.dir, "err", err)
 		}
 	}
 }
 
 // Tidy seals what is full and takes back space until no segment wastes more
-// than it may. It runs by itself in the background unless Options.Manual is
-// set; calls wait for each other. A crash at any moment loses nothing.
-func (s *Store) Tidy(ctx context.Context) error {
+// than it may, as fast as it can. In the background that runs by itself and holds
+// nobody up, unless Options.Manual is set. A crash at any moment loses nothing.
+func (s *Store) Tidy(ctx context.Context) error { return s.tidy(ctx, false) }
+
+// tidy is Tidy; gently rests between the steps while others use the store.
+func (s *Store) tidy(ctx context.Context, gently bool) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
 	// What cannot be sealed, in a bad place perhaps, keeps nothing else from
@@ -51,7 +50,7 @@ func (s *Store) Tidy(ctx context.Context) error {
 			return ioError("blobs seal", unsealed)
 		}
 		for i, g := range victims {
-			if err := s.empty(ctx, g); err != nil {
+			if err := s.empty(ctx, g, gently); err != nil {
 				for _, g := range victims[i+1:] {
 					s.release(g)
 				}
@@ -136,177 +135,4 @@ func (s *Store) victims() []*segment {
 		}
 	}
 	return wasteful
-}
-
-// empty moves what lives in the segment elsewhere and has the segment removed
-// when its last reader is gone. The copies are durable before anybody is sent
-// to them, and the originals stay until then.
-func (s *Store) empty(ctx context.Context, g *segment) error {
-	defer s.release(g)
-	all, err := s.allEntries(g)
-	if err != nil {
-		return err
-	}
-	live := s.live(g, slices.Clone(all))
-	moved := make([]entry, 0, len(live)) // off is the new place
-	if len(live) > 0 {
-		if err := s.openMover(); err != nil {
-			return err
-		}
-	}
-	for _, e := range live {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		to, err := s.copyRecord(g, e)
-		if err == errBadRecord {
-			s.opts.Logger.Error("a damaged record keeps its segment from being tidied up", "segment", fmt.Sprintf("%08x", g.id), "blob", fmt.Sprintf("%#x", uint64(e.ref)), "account", e.account)
-			s.mu.Lock()
-			s.stuck[g.id] = true
-			s.stats.Damaged++
-			s.mu.Unlock()
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		e.off = to
-		moved = append(moved, e)
-	}
-	if len(moved) > 0 {
-		if err := s.mover.seg.syncData(); err != nil {
-			s.giveUp(s.mover.seg, nil)
-			s.mover = nil
-			return err
-		}
-	}
-	s.publishMoves(g, all, moved)
-	if s.mover != nil && s.full(s.mover) {
-		s.retireMover()
-		return s.sealAll()
-	}
-	return nil
-}
-
-// retireMover has the mover's segment sealed.
-func (s *Store) retireMover() {
-	s.mu.Lock()
-	s.toSeal = append(s.toSeal, sealing{s.mover.seg, s.mover.high})
-	s.mu.Unlock()
-	s.mover = nil
-}
-
-func (s *Store) openMover() (err error) {
-	if s.mover != nil && s.laneFailed(s.mover) {
-		s.mover = nil
-	}
-	if s.mover != nil && s.mover.bad {
-		s.retireMover()
-	}
-	if s.mover == nil {
-		s.mover, err = s.newLane(true)
-	}
-	return err
-}
-
-// copyRecord copies a record, its content as it is, and returns the new place.
-// A damaged content is copied with its old checksums, and stays damaged.
-func (s *Store) copyRecord(g *segment, e entry) (off uint32, err error) {
-	r, err := s.readRecord(g, place{g.id, e.off}, copyChunk)
-	if err != nil {
-		return 0, err
-	}
-	if r.ref != e.ref || r.account != e.account {
-		return 0, errBadRecord
-	}
-	l := s.mover
-	to, length := placeAt(l.seg.id, l.off), r.length()
-	first := r.head[:min(int64(len(r.head)), length)]
-	r.encode(first, l.salt, to)
-	if err := l.writeAt(first, l.off); err != nil {
-		return 0, err
-	}
-	if err := copyRange(l, r.file, r.at.pos(), int64(len(first)), length); err != nil {
-		return 0, err
-	}
-	l.off += length
-	return to.off, nil
-}
-
-// copyRange copies the bytes from done to length of what begins at from.
-func copyRange(l *lane, src vfs.File, from, done, length int64) error {
-	if done >= length {
-		return nil
-	}
-	buf := make([]byte, copyChunk)
-	for done < length {
-		p := buf[:min(copyChunk, length-done)]
-		if n, err := src.ReadAt(p, from+done); n < len(p) {
-			return err
-		}
-		if err := l.writeAt(p, l.off+done); err != nil {
-			return err
-		}
-		done += int64(len(p))
-	}
-	return nil
-}
-
-// publishMoves sends everybody to the new places, and forgets the segment.
-func (s *Store) publishMoves(g *segment, all, moved []entry) {
-	s.steady.Lock()
-	defer s.steady.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	copied := make(map[driver.Ref]bool, len(moved))
-	for _, e := range moved {
-		copied[e.ref] = true
-	}
-	for _, e := range all {
-		if !copied[e.ref] {
-			s.forgetLocked(e.ref, place{g.id, e.off})
-		}
-	}
-	for _, e := range moved {
-		to := s.mover.seg
-		s.moves.set(e.ref, place{to.id, e.off})
-		to.entries = append(to.entries, e)
-		if s.dead.has(e.ref) { // deleted while it was copied
-			to.dead += e.bytes()
-		}
-	}
-	if s.mover != nil {
-		s.mover.seg.mu.Lock()
-		s.mover.seg.size = s.mover.high
-		s.mover.seg.mu.Unlock()
-	}
-	s.stats.Moved += int64(len(moved))
-	s.stats.Removed++
-	delete(s.segments, g.id)
-	g.doomed = true
-}
-
-// forgetLocked forgets a record that goes with its segment: a blob that was
-// deleted, or a stale copy of one. That the blob is deleted must be known for as
-// long as there is another copy, which would come back to life otherwise.
-func (s *Store) forgetLocked(ref driver.Ref, at place) {
-	here := s.locateLocked(ref) == at
-	if s.stale[ref] > 0 {
-		if here { // nothing is found there from now on; the stale copy stays dead
-			return
-		}
-		if s.stale[ref]--; s.stale[ref] > 0 {
-			return
-		}
-		delete(s.stale, ref)
-		if s.segments[s.locateLocked(ref).segment] != nil {
-			return // the blob itself lives on, or is dead, where it is
-		}
-	} else if !here {
-		return
-	}
-	if s.dead.has(ref) {
-		s.dead.remove(ref)
-		s.moves.remove(ref)
-	}
 }
