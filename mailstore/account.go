@@ -1,7 +1,6 @@
 package mailstore
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -44,6 +43,10 @@ type account struct {
 	sweeping chan struct{} // holds a value while a sweep runs
 
 	mu      sync.Mutex // guards what follows; held for moments only
+	kept    bool       // see retain.go
+	lastUse uint64
+	base    int64 // bytes without the indexes
+	bytes   int64 // with them
 	boxes   map[boxNum]*box
 	buried  map[boxNum]struct{} // those with graves
 	reaping bool
@@ -95,13 +98,16 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 		s.mu.Unlock()
 		return nil, imap.Closed
 	}
-	a := s.accounts[num]
+	a := s.accounts[num].get()
 	if a == nil {
 		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), buried: make(map[boxNum]struct{}), unfolded: make(map[boxNum]struct{}), sweeping: make(chan struct{}, 1)}
 		a.idle = sync.NewCond(&a.queueMu)
-		s.accounts[num] = a
+		s.place(a)
 	}
 	s.mu.Unlock()
+	a.mu.Lock()
+	a.keep()
+	a.mu.Unlock()
 	if a.ready.Load() {
 		return a, nil
 	}
@@ -115,7 +121,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 			return err
 		}
 		if a.stopWatch == nil {
-			stop := s.kv.Watch(num, a.refresh)
+			stop := a.watch()
 			a.queueMu.Lock()
 			a.stopWatch = stop
 			a.queueMu.Unlock()
@@ -130,6 +136,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 		return nil, err
 	}
 	a.reap()
+	s.evict()
 	return a, nil
 }
 
@@ -288,6 +295,9 @@ func (a *account) box(num boxNum) *box {
 func (a *account) publish(states changed) {
 	var wake []func()
 	a.mu.Lock()
+	base := a.working.tree.memory()
+	grown := base - a.base
+	a.base = base
 	a.tree.Store(a.working.tree)
 	for num, st := range states {
 		b := a.box(num)
@@ -300,7 +310,7 @@ func (a *account) publish(states changed) {
 		if st != nil && st.snap != nil {
 			indexed = st.snap.Memory()
 		}
-		a.store.indexed.Add(indexed - b.indexed)
+		grown += indexed - b.indexed
 		b.indexed = indexed
 		if st != nil && st.c.loose >= a.store.foldLimit(&st.c) {
 			a.unfolded[num] = struct{}{}
@@ -312,6 +322,7 @@ func (a *account) publish(states changed) {
 			wake = append(wake, w.wake)
 		}
 	}
+	a.grow(grown)
 	unfolded := len(a.unfolded) > 0
 	a.deriving.last = a.working.rec.nextMsg
 	a.derive()
@@ -424,58 +435,4 @@ func buried(r driver.Reader, num boxNum) (imap.UIDSet, error) {
 
 func (c *counters) meta(validity imap.UIDValidity) mailindex.Meta {
 	return mailindex.Meta{UIDValidity: validity, UIDNext: c.uidNext, HighestModSeq: c.highest, FirstRecent: c.firstRecent}
-}
-
-// evict drops the indexes of mailboxes that nobody has open, the longest
-// unused first, until all indexes fit the budget.
-func (s *Store) evict() {
-	if s.indexed.Load() <= s.opts.IndexMemory {
-		return
-	}
-	type idle struct {
-		a   *account
-		b   *box
-		use uint64
-	}
-	var list []idle
-	s.mu.Lock()
-	accounts := slices.Collect(maps.Values(s.accounts))
-	s.mu.Unlock()
-	for _, a := range accounts {
-		a.mu.Lock()
-		for _, b := range a.boxes {
-			if b.indexed > 0 && len(b.handles) == 0 {
-				list = append(list, idle{a, b, b.lastUse})
-			}
-		}
-		a.mu.Unlock()
-	}
-	slices.SortFunc(list, func(x, y idle) int { return cmp.Compare(x.use, y.use) })
-	excess := s.indexed.Load() - s.opts.IndexMemory
-	for _, i := range list {
-		if excess <= 0 {
-			return
-		}
-		i.a.mu.Lock()
-		excess -= i.b.indexed
-		i.a.mu.Unlock()
-		i.a.forget(i.b)
-	}
-}
-
-// forget drops the index of a mailbox if nobody has opened it meanwhile.
-func (a *account) forget(b *box) {
-	a.post(&op{alone: func() error {
-		st := a.working.boxes[b.num]
-		a.mu.Lock()
-		inUse := len(b.handles) > 0
-		a.mu.Unlock()
-		if inUse || st == nil || st.snap == nil {
-			return nil
-		}
-		st = &boxState{c: st.c, kw: st.kw}
-		a.working.boxes[b.num] = st
-		a.publish(changed{b.num: st})
-		return nil
-	}})
 }

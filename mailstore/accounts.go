@@ -183,11 +183,12 @@ func (s *Store) finishRemovals(ctx context.Context) error {
 	}
 	for _, num := range removing {
 		s.mu.Lock()
-		a := s.accounts[num]
+		a := s.accounts[num].get()
 		delete(s.accounts, num)
 		s.mu.Unlock()
 		if a != nil {
 			a.shutdown()
+			a.letGo(true)
 		}
 		err := s.kv.Update(ctx, num, func(tx driver.Txn) error { return tx.DeleteRange([]byte{0}, nil) })
 		if err != nil {

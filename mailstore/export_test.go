@@ -25,3 +25,7 @@ func Derived(a *Account) uint64 {
 
 // Gone has everything tidied that was derived, as if many messages had gone.
 func Gone(a *Account) { a.gone(tidyAfter) }
+
+// InMemory returns how many accounts are in memory, and about how many bytes
+// those take that the store keeps.
+func InMemory(s *Store) (accounts int, kept int64) { return len(s.live()), s.indexed.Load() }

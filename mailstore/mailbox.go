@@ -55,6 +55,7 @@ func (a *Account) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
 	m.released.Store(uint64(st.c.highest))
 	m.box.handles[m] = struct{}{}
 	m.box.lastUse = a.store.clock.Add(1)
+	a.keep()
 	a.mu.Unlock()
 	return m, nil
 }
@@ -148,6 +149,7 @@ func (m *Mailbox) Close() error {
 		m.a.mu.Lock()
 		delete(m.box.handles, m)
 		m.box.lastUse = m.a.store.clock.Add(1)
+		m.a.keep()
 		m.a.mu.Unlock()
 		m.a.reap()
 		m.a.store.evict()

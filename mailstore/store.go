@@ -23,8 +23,8 @@ type Options struct {
 	// Now is the clock; nil means time.Now. It is used for save dates, for
 	// internal dates that were not given, and as a lower bound of UIDVALIDITY.
 	Now func() time.Time
-	// IndexMemory is about how many bytes the indexes of mailboxes that nobody
-	// has open may keep; 0 means 64 MiB.
+	// IndexMemory is about how many bytes accounts and the indexes of mailboxes
+	// that nobody has open may keep; 0 means 64 MiB.
 	IndexMemory int64
 	// Limits bounds the digestion of a message. Its zero value means the
 	// defaults of package message, with headers up to 1 MiB.
@@ -103,7 +103,7 @@ type Store struct {
 	cancel     context.CancelFunc
 	background sync.WaitGroup
 
-	indexed   atomic.Int64  // bytes of all indexes in memory
+	indexed   atomic.Int64  // bytes of all accounts and indexes that are kept in memory
 	clock     atomic.Uint64 // counts uses of mailboxes
 	unswept   atomic.Bool   // a failure may have left blobs that nobody names
 	digesters sync.Pool     // of *digester, with opts.Limits
@@ -113,7 +113,7 @@ type Store struct {
 	deriveSlots chan struct{} // holds a value for each step that runs
 
 	mu       sync.Mutex
-	accounts map[driver.Account]*account
+	accounts map[driver.Account]*place
 	closed   bool
 }
 
@@ -121,7 +121,7 @@ type Store struct {
 // does not close them. The error is of kind Unavailable with a text for the
 // operator where the store is newer than this program.
 func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (*Store, error) {
-	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*account)}
+	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
 	s.derivers = newDerivers(&s.opts)
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	var clean bool
@@ -224,12 +224,8 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	}
 	s.closed = true
-	accounts := make([]*account, 0, len(s.accounts))
-	for _, a := range s.accounts {
-		accounts = append(accounts, a)
-	}
 	s.mu.Unlock()
-	for _, a := range accounts {
+	for _, a := range s.live() {
 		a.shutdown()
 	}
 	s.cancel()
