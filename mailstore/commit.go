@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,11 +47,17 @@ func (a *account) submit(ctx context.Context, o *op) error {
 		return imap.E("mailstore: change an account", imap.Closed, nil)
 	}
 	a.queue = append(a.queue, o)
-	if !a.committing {
-		a.committing = true
-		go a.commitLoop()
-	}
+	leads := !a.committing
+	a.committing = true
 	a.queueMu.Unlock()
+	if leads {
+		// It commits itself: another goroutine would have to be woken, and to
+		// wake this one. Who comes meanwhile waits for the next round.
+		if a.commitRound() {
+			go a.commitLoop()
+		}
+		return o.err
+	}
 
 	select {
 	case <-o.done:
@@ -111,31 +118,49 @@ func (a *account) take() []*op {
 	}
 	ops := a.queue[:n:n]
 	a.queue = a.queue[n:]
-	if n == 0 {
-		a.queue = nil
-		a.committing = false
-		a.idle.Broadcast()
-	}
 	return ops
 }
 
-// commitLoop commits until nothing waits. One runs per account at most.
+// commitLoop commits until nothing waits.
 func (a *account) commitLoop() {
-	for {
-		ops := a.take()
-		if len(ops) == 0 {
-			return
-		}
-		switch {
-		case ops[0].alone != nil:
-			ops[0].err = guard(ops[0].alone)
-		default:
+	for a.commitRound() {
+	}
+}
+
+// commitRound commits the first of what waits, and reports whether more does:
+// then it must be called again. It runs once per account at a time, for who has
+// set committing.
+func (a *account) commitRound() (more bool) {
+	ops := a.take()
+	switch {
+	case len(ops) == 0: // whoever waited has given up
+	case ops[0].alone != nil:
+		ops[0].err = guard(ops[0].alone)
+	default:
+		err := guard(func() error {
 			a.commit(ops)
-		}
+			return nil
+		})
 		for _, o := range ops {
-			close(o.done)
+			o.err = cmp.Or(err, o.err)
 		}
 	}
+	for _, o := range ops {
+		close(o.done)
+	}
+	return !a.rest()
+}
+
+// rest ends the committing where nothing waits.
+func (a *account) rest() bool {
+	a.queueMu.Lock()
+	defer a.queueMu.Unlock()
+	if len(a.queue) > 0 {
+		return false
+	}
+	a.queue, a.committing = nil, false
+	a.idle.Broadcast()
+	return true
 }
 
 // shutdown refuses new ops and waits for those that are queued.
