@@ -2,6 +2,7 @@ package lmtp
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -29,6 +30,9 @@ type conn struct {
 	leftover []byte // to be given to the library before anything else
 	written  replies
 
+	outMu sync.Mutex
+	out   []byte // replies that are still to be sent
+
 	mu       sync.Mutex
 	busy     bool // a message is coming in
 	stopping bool
@@ -43,10 +47,14 @@ func newConn(nc net.Conn, idle time.Duration) *conn {
 	return c
 }
 
-// deadlineReader reads from the network, and waits for it as long as it may.
+// deadlineReader reads from the network, and waits for it as long as it may. The
+// client, which may wait for replies, gets them before.
 type deadlineReader struct{ c *conn }
 
 func (r deadlineReader) Read(p []byte) (int, error) {
+	if err := r.c.flush(); err != nil {
+		return 0, err
+	}
 	r.c.mu.Lock()
 	stop := r.c.stopping && !r.c.busy
 	if !stop {
@@ -81,12 +89,18 @@ func (c *conn) isStopping() bool {
 	return c.stopping && !c.busy
 }
 
-// SetReadDeadline does nothing: Read sets its own.
+// SetReadDeadline does nothing: whoever reads sets its own.
 func (c *conn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline does nothing, likewise.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // Close closes the connection.
 func (c *conn) Close() error {
-	c.once.Do(c.closed)
+	c.once.Do(func() {
+		_ = c.flush() // the last words, which may find nobody
+		c.closed()
+	})
 	return c.Conn.Close()
 }
 
@@ -144,6 +158,7 @@ func chunkSize(line string) int64 {
 // goodbye writes a last line; the library takes the end of input for the end
 // of the connection.
 func (c *conn) goodbye(line string) error {
+	_ = c.flush()
 	c.Conn.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	_, _ = io.WriteString(c.Conn, line)
 	return io.EOF
@@ -184,6 +199,12 @@ func (d *dataReader) Read(p []byte) (n int, err error) {
 		if n > 0 && d.c.br.Buffered() == 0 {
 			return n, nil
 		}
+		if d.state == inLine && d.c.br.Buffered() > 0 {
+			n += d.line(p[n:])
+			if n == len(p) || d.c.br.Buffered() == 0 {
+				continue
+			}
+		}
 		b, err := d.c.br.ReadByte()
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
@@ -204,6 +225,17 @@ func (d *dataReader) Read(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// line takes what is here of a line, up to its first CR.
+func (d *dataReader) line(p []byte) int {
+	here, _ := d.c.br.Peek(min(d.c.br.Buffered(), len(p)))
+	if i := bytes.IndexByte(here, '\r'); i >= 0 {
+		here = here[:i]
+	}
+	n := copy(p, here)
+	_, _ = d.c.br.Discard(n)
+	return n
 }
 
 // step takes one byte and reports whether it belongs to the message.

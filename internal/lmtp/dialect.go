@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // What the library does not let one choose is put right on the way: it takes no
@@ -20,6 +21,9 @@ var noDomainRcpt = regexp.MustCompile(`(?i)^RCPT +TO: *<(?:[^\s"@<>()\[\]:;\\,]+
 
 // addDomain gives a recipient without a domain one for the library.
 func addDomain(line []byte) []byte {
+	if len(line) < 4 || !bytes.EqualFold(line[:4], []byte("RCPT")) {
+		return line
+	}
 	at := noDomainRcpt.FindIndex(line)
 	if at == nil {
 		return line
@@ -52,9 +56,8 @@ var plainReplies = [...][2]string{
 	{"502 5.5.1 Please introduce yourself first", "502 5.5.1 Give LHLO first"},
 }
 
-// turn returns what is to be written for p.
-func (r *replies) turn(p []byte) []byte {
-	var out []byte
+// turn appends to out what is to be written for p.
+func (r *replies) turn(out, p []byte) []byte {
 	for len(p) > 0 {
 		line := p
 		if i := bytes.IndexByte(p, '\n'); i >= 0 {
@@ -79,12 +82,35 @@ func (r *replies) turn(p []byte) []byte {
 	return out
 }
 
-// Write writes replies.
+// Write takes a part of a reply. It is sent before the next wait for the client,
+// so that commands which come together are answered together (RFC 2920).
 func (c *conn) Write(p []byte) (int, error) {
-	if out := c.written.turn(p); len(out) > 0 {
-		if _, err := c.Conn.Write(out); err != nil {
-			return 0, err
-		}
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	c.out = c.written.turn(c.out, p)
+	if len(c.out) > maxReplies {
+		return len(p), c.send()
 	}
 	return len(p), nil
+}
+
+// maxReplies bounds the bytes of replies that wait.
+const maxReplies = 4 << 10
+
+// flush sends what waits.
+func (c *conn) flush() error {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	return c.send()
+}
+
+// send needs outMu.
+func (c *conn) send() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	c.Conn.SetWriteDeadline(time.Now().Add(c.idle))
+	_, err := c.Conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
 }

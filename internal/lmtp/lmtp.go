@@ -104,7 +104,6 @@ func New(d Deliverer, opts Options) *Server {
 	s.smtp.MaxRecipients = opts.MaxRecipients
 	s.smtp.MaxMessageBytes = opts.MaxSize
 	s.smtp.MaxLineLength = 0 // conn bounds the lines of commands; those of messages may be long
-	s.smtp.WriteTimeout = opts.Idle
 	s.smtp.EnableSMTPUTF8 = true
 	s.smtp.ErrorLog = slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn)
 	return s

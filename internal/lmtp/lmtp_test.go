@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -200,6 +201,39 @@ func TestBytes(t *testing.T) {
 			}
 		}
 		c.Close()
+	}
+}
+
+// A message is the same in whatever pieces it comes, replies come without a
+// wait for more, and pipelined commands are answered in order.
+func TestPieces(t *testing.T) {
+	d := &desk{}
+	_, c := start(t, d, lmtp.Options{})
+	c.hello()
+	rng := rand.New(rand.NewPCG(1, 2))
+	var want []string
+	for range 60 {
+		var text strings.Builder
+		for range rng.IntN(200) {
+			text.WriteString([]string{"a line", ".", "\r", "\n", "\r\n", "\r\n", strings.Repeat("z", 5000)}[rng.IntN(7)])
+		}
+		text.WriteString("\r\n")
+		body := text.String()
+		stuffed := strings.ReplaceAll("\r\n"+body, "\r\n.", "\r\n..")[2:]
+		want = append(want, body)
+		c.send("MAIL FROM:<>\r\nRCPT TO:<ann@x>\r\nDATA\r\n")
+		c.expect("250 2.1.0", "250 2.1.5", "354 ")
+		for rest := stuffed + ".\r\n"; rest != ""; {
+			n := min(len(rest), 1+rng.IntN(1+rng.IntN(20_000)))
+			c.send(rest[:n])
+			rest = rest[n:]
+		}
+		c.expect("250 2.1.5")
+	}
+	for i, got := range d.mail["ann"] {
+		if _, got, _ = strings.Cut(got, "+0000\r\n"); got != want[i] {
+			t.Fatalf("message %d: sent %.200q, got %.200q", i, want[i], got)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type session struct {
 	conn   *conn
 	from   string
 	utf8   bool
+	size   int64 // as announced, or 0
 	rcpts  []recipient
 }
 
@@ -33,7 +34,7 @@ type recipient struct {
 // Reset forgets the transaction.
 func (s *session) Reset() {
 	s.conn.setBusy(false)
-	s.from, s.utf8, s.rcpts = "", false, nil
+	s.from, s.utf8, s.size, s.rcpts = "", false, 0, nil
 }
 
 // Logout ends the session.
@@ -41,15 +42,14 @@ func (s *session) Logout() error { return nil }
 
 // Mail begins a transaction.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
-	s.from, s.utf8, s.rcpts = from, opts != nil && opts.UTF8, nil
+	s.from, s.utf8, s.size, s.rcpts = from, opts != nil && opts.UTF8, 0, nil
+	if opts != nil {
+		s.size = opts.Size
+	}
 	if s.server.opts.Room == nil {
 		return nil
 	}
-	size := int64(0)
-	if opts != nil {
-		size = opts.Size
-	}
-	if err := s.server.opts.Room(size); err != nil {
+	if err := s.server.opts.Room(s.size); err != nil {
 		s.server.opts.Log.Warn("a message was not taken; the sender was told to try again", "from", from, "err", err)
 		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "No room for the message now, try again later"}
 	}
@@ -90,16 +90,21 @@ func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	slots := make(chan struct{}, 16)
-	for _, rcpt := range s.rcpts {
+	deliver := func(rcpt recipient) {
+		err := s.deliver(rcpt, msg)
+		mu.Lock()
+		defer mu.Unlock()
+		status.SetStatus(rcpt.name, err)
+	}
+	last := len(s.rcpts) - 1
+	for _, rcpt := range s.rcpts[:last] {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			err := s.deliver(rcpt, msg)
-			mu.Lock()
-			defer mu.Unlock()
-			status.SetStatus(rcpt.name, err)
+			deliver(rcpt)
 		})
 	}
+	deliver(s.rcpts[last]) // mostly the only one
 	wg.Wait()
 	return nil
 }
@@ -145,8 +150,12 @@ func clean(s string) string {
 	}, s)
 }
 
-// inMemory is the size up to which a message waits in memory.
-const inMemory = 1 << 20
+// inMemory is the size up to which a message waits in memory; spoolRoom is what
+// it gets at first, beyond the size that the client has announced.
+const (
+	inMemory  = 1 << 20
+	spoolRoom = 8 << 10
+)
 
 // spooled is a message that has come in whole.
 type spooled struct {
@@ -173,8 +182,8 @@ func (m *spooled) close() {
 func (s *session) spool(r io.Reader) (*spooled, error) {
 	m := &spooled{}
 	limit := s.server.opts.MaxSize
-	var buf bytes.Buffer
-	n, err := io.Copy(&buf, io.LimitReader(r, min(inMemory, limit)+1))
+	buf := bytes.NewBuffer(make([]byte, 0, min(max(s.size, 0), limit, inMemory)+spoolRoom))
+	n, err := io.Copy(buf, io.LimitReader(r, min(inMemory, limit)+1))
 	m.mem, m.size = buf.Bytes(), n
 	if err == nil && n > inMemory && n <= limit {
 		err = s.spoolToFile(m, r, limit)
