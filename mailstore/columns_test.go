@@ -232,7 +232,8 @@ func TestColumnsAnswer(t *testing.T) {
 	}
 	ready(192)
 	m := open(t, a, imap.Inbox)
-	if open, asked := searchAll(t, m, snapshot(t, m), terms, all); open != 3*8 {
+	// What columns do not have yet, the texts tell, except for dates.
+	if open, asked := searchAll(t, m, snapshot(t, m), terms, all); open != 8 {
 		t.Errorf("%d of %d answers are open", open, asked)
 	}
 
@@ -260,8 +261,8 @@ func TestColumnsAnswer(t *testing.T) {
 		ready(192)
 	}
 	left := slices.DeleteFunc(allRows(snapshot(t, m)), func(r mailindex.Row) bool { return r.UID <= 192 })
-	if open, _ := searchAll(t, m, snapshot(t, m), terms, all); open != 3*len(left) {
-		t.Errorf("%d answers are open, want %d", open, 3*len(left))
+	if open, _ := searchAll(t, m, snapshot(t, m), terms, all); open != len(left) {
+		t.Errorf("%d answers are open, want %d", open, len(left))
 	}
 }
 

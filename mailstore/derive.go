@@ -60,7 +60,9 @@ type deriver interface {
 }
 
 // newDerivers returns all derivers of a store.
-func newDerivers(o *Options) []deriver { return []deriver{newColumnBuilder(o.ColumnRows)} }
+func newDerivers(o *Options) []deriver {
+	return []deriver{newColumnBuilder(o.ColumnRows), newTextDeriver(o.TextBatch)}
+}
 
 // derivation is a step of a deriver: what is to be written.
 type derivation struct {

@@ -165,8 +165,8 @@ func (f *fetcher) stale(r *records) bool {
 		return true
 	}
 	if f.need&needText != 0 {
-		msg.Text, err = message.UnmarshalText(unpackText(f.batch.bytes(r.text)))
-		return err != nil || msg.Text.Version < message.Version
+		msg.Text = currentText(f.batch.bytes(r.text))
+		return msg.Text == nil
 	}
 	return false
 }
@@ -252,9 +252,7 @@ func (f *fetcher) digestAgain(r *records) error {
 		msg.Digest, msg.Wire = digest, &digest.Wire
 	}
 	if f.need&needText != 0 {
-		if msg.Text, err = message.UnmarshalText(unpackText(t)); err != nil {
-			return err
-		}
+		msg.Text = currentText(t)
 	}
 	num := r.msg
 	f.a.post(&op{weight: len(d) + len(t), run: func(tx *opTx) error {

@@ -40,13 +40,15 @@ import (
 //	f box modseq   a large STORE that is to be carried on
 //	m msg          message: blob, sizes, thread
 //	d msg          digest
-//	t msg          search text
+//	t msg          search text (textrecord.go)
 //	e msg          number of rows that hold the message, where it is not 1
 //	p msg          messages from msg on that are being written
 //	i hash         thread of a Message-ID
 //	y hash         import key
 //	l column msg   block of a column; msg is its last message (columns.go)
 //	w deriver      what a deriver has done: its version, its mark (derive.go)
+//	v              directory of the text index: its segments (segments.go)
+//	z segment gram page of a segment of the text index
 const (
 	keyFormat   = 'F'
 	keyClean    = 'C'
@@ -74,6 +76,8 @@ const (
 	keyImport   = 'y'
 	keyColumn   = 'l'
 	keyDerived  = 'w'
+	keySegments = 'v'
+	keySegPage  = 'z'
 )
 
 // DerivedRange returns, for a key whose record can be made anew from the
@@ -86,7 +90,7 @@ func DerivedRange(a driver.Account, key []byte) (end []byte) {
 		return nil
 	}
 	switch key[0] {
-	case keyDigest, keyText, keyColumn, keyDerived:
+	case keyDigest, keyText, keyColumn, keyDerived, keySegments, keySegPage:
 		return []byte{key[0] + 1}
 	}
 	return nil
@@ -196,7 +200,7 @@ func (d *decoder) err(what string) error {
 	return nil
 }
 
-func appendString(dst []byte, s string) []byte {
+func appendString[S string | []byte](dst []byte, s S) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 

@@ -41,6 +41,9 @@ func (m *Mailbox) Search(ctx context.Context, view *mailindex.Snapshot, term *Te
 	if term.Sent != nil || term.Text.Where == message.InHeader {
 		err = m.a.searchColumns(ctx, view, term, answers)
 	}
+	if err == nil && term.Text != nil {
+		err = m.a.searchText(ctx, view, term.Text, answers)
+	}
 	if err != nil {
 		return imap.E("mailstore: search "+m.name, imap.Other, err)
 	}

@@ -58,6 +58,10 @@ type Options struct {
 	// ColumnRows is the number of messages in a block of the columns that SEARCH
 	// reads; 0 means 256. Only tests want less.
 	ColumnRows int
+	// TextBatch is how many messages wait before the text index takes them, as
+	// a segment that has up to a hundred times as many; 0 means 512. Only tests
+	// want less.
+	TextBatch int
 }
 
 func (o Options) withDefaults() Options {
@@ -87,6 +91,7 @@ func (o Options) withDefaults() Options {
 	set(&o.PageRows, mailindex.PageRows)
 	set(&o.FoldRows, 2048)
 	set(&o.ColumnRows, blockMessages)
+	set(&o.TextBatch, 512)
 	return o
 }
 
@@ -111,6 +116,7 @@ type Store struct {
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs
+	searchSlots chan struct{} // holds a value for each goroutine that helps a search
 
 	mu       sync.Mutex
 	accounts map[driver.Account]*place
@@ -124,6 +130,7 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
 	s.derivers = newDerivers(&s.opts)
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
 	var clean bool
 	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		version, fresh, err := checkFormat(tx)

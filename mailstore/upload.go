@@ -109,8 +109,8 @@ func (g *digester) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*mes
 	if *digest, err = d.AppendBinary(nil); err != nil {
 		return nil, err
 	}
-	*text, err = g.packer.pack(t)
-	return d, err
+	*text = g.packer.pack(t)
+	return d, nil
 }
 
 // digest derives what is kept of a message, and its records.
