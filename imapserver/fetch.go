@@ -311,13 +311,18 @@ func (f *fetcher) writeRows(ctx context.Context, uids imap.UIDSet) error {
 	return nil
 }
 
-// fetchBatch is how many rows are asked of the back end at a time.
-const fetchBatch = 256
+// fetchBatch is how many rows are asked of the back end at a time, fetchFirst
+// how many at first, so that an answer begins soon.
+const (
+	fetchBatch = 256
+	fetchFirst = 16
+)
 
 // writeMessages writes responses that need more than the index.
 func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
-	rows := make([]mailindex.Row, 0, fetchBatch)
-	seqs := make([]imap.SeqNum, 0, fetchBatch)
+	most := min(int(uids.Len()), fetchFirst)
+	rows := make([]mailindex.Row, 0, most)
+	seqs := make([]imap.SeqNum, 0, most)
 	flush := func() error {
 		defer func() { rows, seqs = rows[:0], seqs[:0] }()
 		return f.sel.box.Fetch(ctx, rows, f.need, func(i int, msg *Message) error {
@@ -334,10 +339,11 @@ func (f *fetcher) writeMessages(ctx context.Context, uids imap.UIDSet) error {
 			continue
 		}
 		rows, seqs = append(rows, row), append(seqs, imap.SeqNum(p.First+i+1))
-		if len(rows) == fetchBatch {
+		if len(rows) == most {
 			if err := flush(); err != nil {
 				return err
 			}
+			most = fetchBatch
 		}
 	}
 	if len(rows) == 0 {

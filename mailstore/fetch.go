@@ -73,11 +73,11 @@ func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn
 func (a *account) fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
 	f := fetcher{a: a, ctx: ctx, need: need, batch: a.store.takeBatch()}
 	defer a.store.putBatch(f.batch)
-	for from, most := 0, fetchFirst; from < len(rows); most = min(most*4, fetchRows) {
+	for from := 0; from < len(rows); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := a.readBatch(ctx, f.batch, rows[from:min(from+most, len(rows))], need); err != nil {
+		if err := a.readBatch(ctx, f.batch, rows[from:min(from+fetchRows, len(rows))], need); err != nil {
 			return err
 		}
 		for i := range f.batch.list {

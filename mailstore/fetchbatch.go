@@ -12,7 +12,6 @@ import (
 // Bounds of what Fetch reads ahead. A client that does not read its answer
 // pins that much.
 const (
-	fetchFirst = 16 // rows of the first read, so that an answer begins soon
 	fetchRows  = 256
 	fetchBytes = 128 << 10
 )

@@ -176,7 +176,7 @@ func (kv *KV) leave(a driver.Account, acct *account) {
 }
 
 // View implements driver.KV.
-func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader) error) error {
+func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -185,14 +185,21 @@ func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader)
 		return err
 	}
 	defer kv.leave(a, acct)
-	// First the snapshot, then the wait: a commit names itself in acct.last
-	// before the database shows it.
-	snapshot := in.db.NewSnapshot()
-	defer snapshot.Close()
+	// First the view, then the wait: a commit names itself in acct.last before
+	// the database shows it.
+	v, err := newView(in.db, a)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closed := v.close(); err == nil {
+			err = closed
+		}
+	}()
 	if err := acct.wait(ctx); err != nil {
 		return err
 	}
-	return fn(reader{snapshot, a})
+	return fn(v)
 }
 
 // wait waits for the newest commit of the account. An account without one does
