@@ -17,7 +17,9 @@ type Options struct {
 	// FS is where the files are; nil is the machine's file system.
 	FS vfs.FS
 
-	// CacheBytes bounds the cache of blocks read from disk; 0 is 16 MB.
+	// CacheBytes bounds the memory of blocks that were read from disk and of
+	// memtables together: Pebble has no cache at all while these fill it. 0 is
+	// 16 MB and room for two memtables.
 	CacheBytes int64
 
 	// MemTableBytes is how much is gathered in memory (and in the log) before
@@ -80,11 +82,11 @@ func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = 16 << 20
-	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 8 << 20
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 16<<20 + 2*int64(o.MemTableBytes)
 	}
 	if o.MaxOpenFiles == 0 {
 		o.MaxOpenFiles = 256

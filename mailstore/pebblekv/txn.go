@@ -59,7 +59,8 @@ func (r reader) Scan(from, to []byte, fn func(key, value []byte) bool) error {
 	if err != nil {
 		return err
 	}
-	for ok := it.First(); ok; ok = it.Next() {
+	next := stepper{it: it}
+	for ok := it.First(); ok; ok = next.step() {
 		v, err := it.ValueAndErr()
 		if err != nil {
 			return readError(errors.Join(err, it.Close()))
@@ -69,6 +70,44 @@ func (r reader) Scan(from, to []byte, fn func(key, value []byte) bool) error {
 		}
 	}
 	return readError(it.Close())
+}
+
+// A stepper goes from key to key. Where the memtable has many versions of each,
+// as of pages that are written again and again, it seeks: Pebble would step over
+// every one of them.
+type stepper struct {
+	it      *pebble.Iterator
+	left    int // steps until it is looked at again what they cost
+	seeking bool
+	before  int // steps over versions until then
+	key     []byte
+}
+
+const (
+	stepsBetween = 16  // looks at what stepping costs
+	seeksBetween = 256 // tries of stepping
+	manyVersions = 8   // to a key; a seek costs as much
+)
+
+func (s *stepper) step() bool {
+	if s.left--; s.left < 0 {
+		s.look()
+	}
+	if !s.seeking {
+		return s.it.Next()
+	}
+	s.key = append(append(s.key[:0], s.it.Key()...), 0)
+	return s.it.SeekGE(s.key)
+}
+
+func (s *stepper) look() {
+	stats := s.it.Stats()
+	steps := stats.ForwardStepCount[pebble.InternalIterCall]
+	s.seeking = !s.seeking && steps-s.before > stepsBetween*manyVersions
+	s.before, s.left = steps, stepsBetween-1
+	if s.seeking {
+		s.left = seeksBetween
+	}
 }
 
 func (r reader) iter(from, to []byte) (*pebble.Iterator, error) {
