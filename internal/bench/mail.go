@@ -67,6 +67,13 @@ func (m *Mail) take() message {
 	return message{&m.texts[n%int64(len(m.texts))], n}
 }
 
+// takeAt returns a message with the i-th text: mailboxes that are filled from 0
+// on hold the same mail on every server, whatever has been taken before, so that
+// searches find the same in them.
+func (m *Mail) takeAt(i int) message {
+	return message{&m.texts[i%len(m.texts)], m.next.Add(1) - 1}
+}
+
 // MailSummary describes the mail of a run.
 type MailSummary struct {
 	Source   string  `json:"source"`

@@ -127,6 +127,9 @@ func TestGenerate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if a, b := m.takeAt(7), again.takeAt(7+len(again.texts)); a.number != 0 || !bytes.Equal(a.after, b.after) {
+		t.Errorf("the eighth place of a mailbox has mail %d on one server and %d on the other", a.number, b.number)
+	}
 	kinds, ids := make(map[string]int), make(map[string]bool)
 	for i := range 4000 {
 		a, b := m.take(), again.take()

@@ -134,8 +134,12 @@ func (s *server) fill(ctx context.Context, i int, mailbox string, n int) error {
 	if s.caps["MULTIAPPEND"] {
 		batch = 50
 	}
-	for left := n; left > 0; left -= batch {
-		if err := c.appendAll(mailbox, s.take(min(batch, left))...); err != nil {
+	for done := 0; done < n; done += batch {
+		messages := make([]message, min(batch, n-done))
+		for i := range messages {
+			messages[i] = s.cfg.Mail.takeAt(done + i)
+		}
+		if err := c.appendAll(mailbox, messages...); err != nil {
 			return err
 		}
 	}
