@@ -1,10 +1,11 @@
 package mailstore
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 	"github.com/rookery-mail/rookery/message"
 )
@@ -22,22 +23,35 @@ func (*columnBuilder) id() byte           { return keyColumn }
 func (*columnBuilder) version() uint64    { return columnsForm<<16 | uint64(message.Version) }
 func (*columnBuilder) prefixes() [][]byte { return [][]byte{{keyColumn}} }
 
-func (c *columnBuilder) due(waiting uint64) bool { return waiting >= uint64(c.rows) }
+// step is how many new messages make a step: few, as a search looks into each
+// that is in no block, but not so few that the last block, which every step
+// writes anew, is written too often.
+func (c *columnBuilder) step() int { return max(1, c.rows/8) }
 
-// derive makes the next block, where there are enough messages for it.
+func (c *columnBuilder) due(waiting uint64) bool { return waiting >= uint64(c.step()) }
+
+// derive makes the next block, or adds to the last one where that has room.
 func (c *columnBuilder) derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error) {
-	msgs, upTo, err := a.messagesAbove(ctx, mark, last, c.rows)
-	if err != nil || len(msgs) < c.rows && last-mark < 100*uint64(c.rows) {
+	w := c.newWriters()
+	begun, err := w.resume(ctx, a, mark, c.rows-c.step())
+	if err != nil {
+		return nil, err
+	}
+	msgs, upTo, err := a.messagesAbove(ctx, mark, last, c.rows-begun)
+	if err != nil || len(msgs) < c.step() && last-mark < 100*uint64(c.rows) {
 		return nil, err
 	}
 	if len(msgs) == 0 {
 		return &derivation{upTo: upTo, run: func(*opTx) error { return nil }}, nil
 	}
-	w := c.newWriters()
+	upTo = msgs[len(msgs)-1]
 	size := 0
 	err = a.eachMessage(ctx, msgs, NeedDigest|NeedText, func(msg uint64, m *Message) error {
+		if kind := imap.KindOf(m.Err); m.Err != nil && kind != imap.NotFound && kind != imap.Corruption {
+			return m.Err // it may be better later
+		}
 		size += w.add(msg, m)
-		if size >= blockBytes && msg < msgs[len(msgs)-1] {
+		if size >= blockBytes && msg < upTo {
 			upTo = msg
 			return errEnough
 		}
@@ -46,7 +60,39 @@ func (c *columnBuilder) derive(ctx context.Context, a *account, mark, last uint6
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
-	return &derivation{upTo: upTo, weight: size + 200, run: w.put}, nil
+	return &derivation{upTo: upTo, weight: 2 * size, run: func(t *opTx) error {
+		if begun > 0 {
+			for _, col := range c.columns {
+				t.delete(columnKey(col.id, mark))
+			}
+		}
+		return w.put(t)
+	}}, nil
+}
+
+// resume begins with what is in the last block, where that has at most so many
+// messages, and returns how many it has.
+func (w *blockWriters) resume(ctx context.Context, a *account, mark uint64, most int) (n int, err error) {
+	err = a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
+		n = 0
+		var b block
+		for i := range w.all {
+			data, ok, err := r.Get(columnKey(w.all[i].id, mark))
+			if err == nil && ok {
+				err = derivedDamage(b.readAll(w.all[i].id, data))
+			}
+			if err != nil || !ok || b.n > most || len(data) > blockBytes/2 {
+				w.reset()
+				n = 0
+				return err
+			}
+			w.all[i].reset()
+			w.all[i].addFrom(&b, nil)
+			n = b.n
+		}
+		return nil
+	})
+	return n, err
 }
 
 // blockWriters write a block of each column.
@@ -62,6 +108,12 @@ func (c *columnBuilder) newWriters() *blockWriters {
 		w.all[i].id = c.columns[i].id
 	}
 	return w
+}
+
+func (w *blockWriters) reset() {
+	for i := range w.all {
+		w.all[i].reset()
+	}
 }
 
 // add adds a message and returns about how many bytes that takes.
@@ -120,7 +172,7 @@ func (c *columnBuilder) tidy(ctx context.Context, a *account, next, mark uint64)
 		var b block
 		return scanRange(r, columnKey(sentColumnID, next), columnKey(sentColumnID, mark+1), func(key, value []byte) error {
 			if err := b.read(sentColumnID, value); err != nil || b.n == 0 {
-				return errors.Join(err, errDamaged)
+				return derivedDamage(cmp.Or(err, errDamaged))
 			}
 			some, err := livingOf(r, &b)
 			if err != nil {
@@ -192,13 +244,10 @@ func (a *account) mergeBlocks(ctx context.Context, id byte, old []uint64, live m
 		for _, last := range old {
 			data, ok, err := r.Get(columnKey(id, last))
 			if err == nil && !ok {
-				err = errDamaged
+				err = derivedDamage(errDamaged)
 			}
 			if err == nil {
-				err = b.read(id, bytes.Clone(data))
-			}
-			if err == nil && id != sentColumnID {
-				err = b.split()
+				err = derivedDamage(b.readAll(id, data))
 			}
 			if err != nil {
 				return err
@@ -210,7 +259,7 @@ func (a *account) mergeBlocks(ctx context.Context, id byte, old []uint64, live m
 	return w.record(), err
 }
 
-// addFrom adds the living messages of another block.
+// addFrom adds the messages of another block: those that live, or all.
 func (w *blockWriter) addFrom(b *block, live map[uint64]bool) {
 	i, open := 0, b.open
 	for _, run := range b.runs {
@@ -219,7 +268,7 @@ func (w *blockWriter) addFrom(b *block, live map[uint64]bool) {
 			if isOpen {
 				open = open[1:]
 			}
-			if live[msg] {
+			if live == nil || live[msg] {
 				w.begin(msg, isOpen)
 				if w.id == sentColumnID {
 					w.addSent(b.sent[i])

@@ -141,8 +141,13 @@ func (b *block) readSent(d *decoder) {
 	}
 }
 
-// first returns the least number of a message.
+// first and last return the least and the greatest number of a message.
 func (b *block) first() uint64 { return b.runs[0].first }
+
+func (b *block) last() uint64 {
+	r := b.runs[len(b.runs)-1]
+	return r.first + r.count - 1
+}
 
 // split finds out where the text of each message ends.
 func (b *block) split() error {
@@ -156,6 +161,15 @@ func (b *block) split() error {
 		d.bad = true
 	}
 	return d.err("column")
+}
+
+// readAll is read, and split where there is text.
+func (b *block) readAll(id byte, data []byte) error {
+	err := b.read(id, data)
+	if err == nil && id != sentColumnID {
+		err = b.split()
+	}
+	return err
 }
 
 // textOf returns the text of a message, after split.
@@ -178,6 +192,8 @@ type blockWriter struct {
 	dates   []byte
 	unix    int64
 }
+
+func (w *blockWriter) reset() { *w = blockWriter{id: w.id} }
 
 // begin adds a message; numbers ascend. What belongs to it follows.
 func (w *blockWriter) begin(msg uint64, open bool) {

@@ -19,7 +19,7 @@ type askedMessage struct {
 }
 
 // searchWindow is how many messages are looked up in one view of the store.
-const searchWindow = 1 << 15
+const searchWindow = 1 << 13
 
 // searchColumns answers a term with a column, if there is one for it.
 func (a *account) searchColumns(ctx context.Context, view *mailindex.Snapshot, term *Term, answers []Answer) error {
@@ -42,19 +42,22 @@ func (a *account) searchColumns(ctx context.Context, view *mailindex.Snapshot, t
 	if s.id == 0 {
 		return nil
 	}
+	asked := make([]askedMessage, 0, min(view.Len(), searchWindow+mailindex.PageRows))
 	for p := range view.Pages() {
+		of := answers[p.First:][:p.Len()]
 		for i, msg := range p.Msgs {
-			if pos := p.First + i; answers[pos] == AnswerOpen {
-				s.asked = append(s.asked, askedMessage{msg, int32(pos)})
+			if of[i] == AnswerOpen {
+				asked = append(asked, askedMessage{msg, int32(p.First + i)})
 			}
 		}
-		if len(s.asked) >= searchWindow {
-			if err := s.run(ctx); err != nil {
+		if len(asked) >= searchWindow {
+			if err := s.run(ctx, asked); err != nil {
 				return err
 			}
+			asked = asked[:0]
 		}
 	}
-	return s.run(ctx)
+	return s.run(ctx, asked)
 }
 
 // columnBuilder returns the deriver of columns and its number.
@@ -72,10 +75,9 @@ type columnSearch struct {
 	a       *account
 	deriver int
 	answers []Answer
-	asked   []askedMessage // not answered yet, ascending
-	id      byte           // the column
-	needle  []byte         // for text
-	sent    SentDays       // for dates
+	id      byte     // the column
+	needle  []byte   // for text
+	sent    SentDays // for dates
 
 	b     block
 	found []Answer // by index in the block
@@ -86,14 +88,16 @@ type columnSearch struct {
 // scan begins behind them.
 const skipBlocks = 8
 
-// run answers what is asked, and empties the list.
-func (s *columnSearch) run(ctx context.Context) error {
-	ascending := func(x, y askedMessage) int { return cmp.Compare(x.msg, y.msg) }
-	if !slices.IsSortedFunc(s.asked, ascending) {
-		slices.SortFunc(s.asked, ascending) // messages that were copied are in any order
+// run answers what is asked.
+func (s *columnSearch) run(ctx context.Context, asked []askedMessage) error {
+	if len(asked) == 0 {
+		return nil
 	}
-	err := s.a.store.kv.View(ctx, s.a.num, s.read)
-	s.asked = s.asked[:0]
+	ascending := func(x, y askedMessage) int { return cmp.Compare(x.msg, y.msg) }
+	if !slices.IsSortedFunc(asked, ascending) {
+		slices.SortFunc(asked, ascending) // messages that were copied are in any order
+	}
+	err := s.a.store.kv.View(ctx, s.a.num, func(r driver.Reader) error { return s.read(r, asked) })
 	if s.err != nil {
 		s.a.deriveAnew(s.deriver, s.err)
 	}
@@ -101,7 +105,7 @@ func (s *columnSearch) run(ctx context.Context) error {
 }
 
 // read answers what is asked from the blocks that there are.
-func (s *columnSearch) read(r driver.Reader) error {
+func (s *columnSearch) read(r driver.Reader, rest []askedMessage) error {
 	d := s.a.store.derivers[s.deriver]
 	data, ok, err := r.Get(markKey(d))
 	if err != nil || !ok {
@@ -111,7 +115,6 @@ func (s *columnSearch) read(r driver.Reader) error {
 	if err != nil || p.version != d.version() {
 		return nil // the background mends it
 	}
-	rest := s.asked
 	for len(rest) > 0 && rest[0].msg <= p.mark {
 		skipped := 0
 		err := scanRange(r, columnKey(s.id, rest[0].msg), columnKey(s.id, p.mark+1), func(key, value []byte) error {
@@ -123,7 +126,7 @@ func (s *columnSearch) read(r driver.Reader) error {
 				return nil
 			}
 			skipped = 0
-			s.err = cmp.Or(s.err, s.block(value, rest))
+			s.err = cmp.Or(s.err, s.block(value, last, rest))
 			for len(rest) > 0 && rest[0].msg <= last {
 				rest = rest[1:]
 			}
@@ -139,10 +142,14 @@ func (s *columnSearch) read(r driver.Reader) error {
 	return nil
 }
 
-// block answers those of some messages that are in a block.
-func (s *columnSearch) block(record []byte, asked []askedMessage) error {
+// block answers those of some messages that are in a block, whose last message
+// is last.
+func (s *columnSearch) block(record []byte, last uint64, asked []askedMessage) error {
 	if err := s.b.read(s.id, record); err != nil {
 		return err
+	}
+	if s.b.n == 0 || s.b.last() != last {
+		return errDamaged
 	}
 	s.found = slices.Grow(s.found[:0], s.b.n)[:s.b.n]
 	for i := range s.found {

@@ -190,6 +190,18 @@ func (a *account) deriveAnew(i int, err error) {
 	}
 }
 
+// errDerivedDamage is in the chain of what a deriver returns when it finds that
+// what it has built is damaged: then all of it is built anew.
+var errDerivedDamage = errors.New("mailstore: damage in what is derived")
+
+// derivedDamage says of an error, if it is one, that it is about derived data.
+func derivedDamage(err error) error {
+	if err != nil {
+		err = errors.Join(errDerivedDamage, err)
+	}
+	return err
+}
+
 // How long the loop waits when something fails, and between steps at most:
 // it works half of the time.
 const (
@@ -298,6 +310,10 @@ func (a *account) deriveStep(ctx context.Context, i int) error {
 		step, next.tidied, err = d.tidy(ctx, a, p.tidied, p.mark)
 		next.tidying = next.tidied != 0
 	}
+	if errors.Is(err, errDerivedDamage) {
+		a.deriveAnew(i, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -371,5 +387,28 @@ func (a *account) eachMessage(ctx context.Context, msgs []uint64, need Need, fn 
 	for i, num := range msgs {
 		rows[i].Msg = num
 	}
-	return a.fetch(ctx, rows, need, func(i int, msg *Message) error { return fn(msgs[i], msg) })
+	for len(rows) > 0 {
+		done, own := 0, error(nil)
+		visit := func(i int, msg *Message) error {
+			done++
+			own = fn(rows[i].Msg, msg)
+			return own
+		}
+		err := a.fetch(ctx, rows, need, visit)
+		if own != nil || imap.KindOf(err) != imap.Corruption || done == len(rows) {
+			return err
+		}
+		// Of several records the engine does not say which is damaged, so the next
+		// one is read by itself.
+		rows = rows[done:]
+		err = a.fetch(ctx, rows[:1], need, visit)
+		if own == nil && imap.KindOf(err) == imap.Corruption {
+			err = fn(rows[0].Msg, &Message{Err: err})
+		}
+		if err != nil {
+			return err
+		}
+		rows = rows[1:]
+	}
+	return nil
 }
