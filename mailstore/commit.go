@@ -301,6 +301,10 @@ func (a *account) update(ops []*op) (*batch, error) {
 	if err != nil && !errors.Is(err, errNothing) {
 		return nil, err
 	}
+	if err == nil {
+		a.store.counts.commits.Add(1)
+		a.store.counts.operations.Add(int64(len(ops)))
+	}
 	a.working.rec, a.working.tree = b.rec, b.tree
 	for num, st := range b.changed {
 		if st == nil {

@@ -111,8 +111,9 @@ type Store struct {
 	indexed   atomic.Int64  // bytes of all accounts and indexes that are kept in memory
 	clock     atomic.Uint64 // counts uses of mailboxes
 	unswept   atomic.Bool   // a failure may have left blobs that nobody names
-	digesters sync.Pool     // of *digester, with opts.Limits
-	batches   sync.Pool     // of *recordBatch
+	counts    struct{ commits, operations atomic.Int64 }
+	digesters sync.Pool // of *digester, with opts.Limits
+	batches   sync.Pool // of *recordBatch
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs

@@ -23,6 +23,7 @@ Use it:
 
 Look after it:
 
+  rookery status --data DIR                  what does it do?
   rookery check --data DIR                   is anything damaged?
   rookery backup DIR2 --data DIR
   rookery restore DIR2 --data DIR3           or one account, or one mailbox
@@ -52,7 +53,7 @@ func newRoot(std streams) *cobra.Command {
 		return usage("%w\nSee `%s --help`.", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(std), newImport(std), newUser(std), newCheck(std), newBackup(std), newRestore(std), newBench(std), newVersion(std))
+	root.AddCommand(newServe(std), newImport(std), newUser(std), newStatus(std), newCheck(std), newBackup(std), newRestore(std), newBench(std), newVersion(std))
 	return root
 }
 

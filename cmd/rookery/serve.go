@@ -77,6 +77,7 @@ func newServe(std streams) *cobra.Command {
 	fl.StringVar(&f.cfg.IMAP, "imap", "127.0.0.1:1143", "`address` for IMAP with STARTTLS, host:port; \"off\" for none")
 	fl.StringVar(&f.cfg.IMAPS, "imaps", "127.0.0.1:1993", "`address` for IMAP over TLS, host:port; \"off\" for none")
 	fl.StringVar(&f.cfg.LMTP, "lmtp", "off", "`address` for LMTP, host:port or unix:PATH; \"off\" for none")
+	fl.StringVar(&f.cfg.Metrics, "metrics", "off", "`address` where monitoring (Prometheus) is told what the server does, host:port; \"off\" for none")
 	fl.StringVar(&f.cfg.TLSCert, "tls-cert", "", "`file` with the certificate and its chain (PEM); without it one is made that is self-signed")
 	fl.StringVar(&f.cfg.TLSKey, "tls-key", "", "`file` with the certificate's private key (PEM)")
 	fl.StringVar(&f.cfg.Passwd, "passwd", "", "`file` of users, lines name:{SCHEME}hash")
@@ -118,7 +119,7 @@ func (f *serveFlags) complete(std streams, given func(flag string) bool) error {
 	if err := checkData(f.cfg.DataDir); err != nil {
 		return err
 	}
-	for _, addr := range []*string{&f.cfg.IMAP, &f.cfg.IMAPS, &f.cfg.LMTP} {
+	for _, addr := range []*string{&f.cfg.IMAP, &f.cfg.IMAPS, &f.cfg.LMTP, &f.cfg.Metrics} {
 		if strings.EqualFold(*addr, "off") {
 			*addr = ""
 		}

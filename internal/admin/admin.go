@@ -18,6 +18,8 @@ import (
 type Service interface {
 	// Status says which server has the folder.
 	Status(ctx context.Context) (Status, error)
+	// Numbers are what is counted and measured of the store and the server.
+	Numbers(ctx context.Context) ([]Number, error)
 
 	// Users lists the users of the store, sorted by name.
 	Users(ctx context.Context) ([]User, error)
@@ -44,6 +46,15 @@ type Service interface {
 type Status struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+}
+
+// A Number is one that an operator may want to know. Names and labels are those
+// of the server's metrics.
+type Number struct {
+	Name   string   `json:"name"`
+	Labels []string `json:"labels,omitempty"` // name=value
+	Value  float64  `json:"value"`
+	Help   string   `json:"help"`
 }
 
 // User is a user of the store.

@@ -27,6 +27,10 @@ type desk struct {
 	fail  error
 }
 
+func (d *desk) Numbers(context.Context) ([]admin.Number, error) {
+	return []admin.Number{{Name: "rookery_things", Labels: []string{"a=b"}, Value: 3, Help: "Things."}}, nil
+}
+
 func (d *desk) say(format string, args ...any) error {
 	d.calls = append(d.calls, fmt.Sprintf(format, args...))
 	return d.fail
@@ -130,6 +134,9 @@ func TestService(t *testing.T) {
 	d := &desk{}
 	c := serve(t, t.TempDir(), d)
 	ctx := context.Background()
+	if list, err := c.Numbers(ctx); err != nil || len(list) != 1 || list[0].Name != "rookery_things" || list[0].Labels[0] != "a=b" || list[0].Value != 3 {
+		t.Errorf("Numbers: %+v, %v", list, err)
+	}
 	if s, err := c.Status(ctx); err != nil || s != (admin.Status{Version: "v1", PID: 7}) {
 		t.Errorf("Status: %+v, %v", s, err)
 	}

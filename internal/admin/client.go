@@ -112,6 +112,12 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
+// Numbers implements Service.
+func (c *Client) Numbers(ctx context.Context) (list []Number, err error) {
+	err = c.do(ctx, http.MethodGet, "/v1/numbers", nil, &list)
+	return list, err
+}
+
 // Users implements Service.
 func (c *Client) Users(ctx context.Context) (users []User, err error) {
 	err = c.do(ctx, http.MethodGet, "/v1/users", nil, &users)

@@ -18,6 +18,7 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	h := handler{s, log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", h.answer(func(r *http.Request) (any, error) { return s.Status(r.Context()) }))
+	mux.HandleFunc("GET /v1/numbers", h.answer(func(r *http.Request) (any, error) { return s.Numbers(r.Context()) }))
 	mux.HandleFunc("GET /v1/users", h.answer(func(r *http.Request) (any, error) { return s.Users(r.Context()) }))
 	mux.HandleFunc("POST /v1/users", h.answer(h.addUser))
 	mux.HandleFunc("PUT /v1/users/{name}", h.answer(h.setPassword))

@@ -51,7 +51,7 @@ func connect(ctx context.Context, dataDir, version string, open func() (*storage
 		}
 		s, err := open()
 		if err == nil {
-			return &control{store: s.store, storage: s, version: version, close: s.Close}, nil
+			return &control{store: s.store, storage: s, metrics: newMetrics(s, nil), version: version, close: s.Close}, nil
 		}
 		if imap.KindOf(err) != imap.InUse || wait > 2*time.Second {
 			return nil, err
@@ -68,6 +68,7 @@ func connect(ctx context.Context, dataDir, version string, open func() (*storage
 type control struct {
 	store   *mailstore.Store
 	storage *storage // that store is in
+	metrics *metrics
 	version string
 	close   func() error
 }
@@ -78,6 +79,9 @@ var _ admin.Service = (*control)(nil)
 func (c *control) Status(context.Context) (admin.Status, error) {
 	return admin.Status{Version: c.version, PID: os.Getpid()}, nil
 }
+
+// Numbers implements admin.Service.
+func (c *control) Numbers(context.Context) ([]admin.Number, error) { return c.metrics.numbers() }
 
 // Close implements admin.Service.
 func (c *control) Close() error {

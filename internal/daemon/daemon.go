@@ -38,6 +38,9 @@ type Config struct {
 	// IMAP, IMAPS and LMTP are addresses host:port; LMTP may also be a socket,
 	// unix:PATH. Empty: that listener is off.
 	IMAP, IMAPS, LMTP string
+	// Metrics is an address host:port that tells monitoring what the server does,
+	// at /metrics, in the text form of Prometheus. Empty: there is none.
+	Metrics string
 	// TLSCert and TLSKey are files in PEM. Empty: a self-signed certificate is
 	// made in DataDir.
 	TLSCert, TLSKey string
@@ -99,7 +102,9 @@ type daemon struct {
 	imap      *imapserver.Server
 	lmtp      *lmtp.Server
 	admin     *http.Server
-	cleanup   []func() // when all has ended, in reverse order
+	metrics   *metrics
+	scraped   *http.Server // of metrics; nil without a listener
+	cleanup   []func()     // when all has ended, in reverse order
 	listeners []net.Listener
 	named     map[string]net.Listener
 	serving   []func() error
@@ -180,9 +185,10 @@ func (d *daemon) listen() error {
 	if err != nil {
 		return err
 	}
+	d.metrics = newMetrics(d.storage, func() *imapserver.Server { return d.imap })
 	d.imap, err = imapserver.New(backend, d.users, imapserver.Options{
 		TLS: d.certs.config(), InsecureAuth: d.cfg.InsecureAuth, Version: d.cfg.Version, Log: d.log,
-		Limits: d.limits(),
+		Limits: d.limits(), Hooks: d.metrics.hooks(),
 	})
 	if err != nil {
 		return err
@@ -208,6 +214,9 @@ func (d *daemon) listen() error {
 			return err
 		}
 	}
+	if err := d.listenMetrics(); err != nil {
+		return err
+	}
 	return d.listenAdmin()
 }
 
@@ -219,7 +228,7 @@ func (d *daemon) listenAdmin() error {
 	d.cleanup = append(d.cleanup, remove)
 	d.listeners = append(d.listeners, ln)
 	d.admin = &http.Server{
-		Handler:           admin.Handler(&control{store: d.storage.store, storage: d.storage, version: d.cfg.Version}, d.log),
+		Handler:           admin.Handler(&control{store: d.storage.store, storage: d.storage, metrics: d.metrics, version: d.cfg.Version}, d.log),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 	}
@@ -238,6 +247,9 @@ func (d *daemon) warn(users int) {
 	}
 	if d.cfg.LMTP != "" && !isLoopback(d.cfg.LMTP) {
 		d.log.Warn("--lmtp can be reached from elsewhere: whoever connects can deliver mail", "lmtp", d.cfg.LMTP)
+	}
+	if d.cfg.Metrics != "" && !isLoopback(d.cfg.Metrics) {
+		d.log.Warn("--metrics can be reached from elsewhere: whoever connects learns what the server does", "metrics", d.cfg.Metrics)
 	}
 	if users == 0 && (d.users.file == nil || d.users.file.Len() == 0) {
 		d.log.Warn("there are no users yet: add one with `rookery user add NAME --data " + d.cfg.DataDir + "`")
@@ -312,7 +324,7 @@ func (d *daemon) reload() {
 func (d *daemon) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	ends := make(chan error, 3)
+	ends := make(chan error, 4)
 	n := 0
 	end := func(what string, fn func(context.Context) error) {
 		n++
@@ -329,11 +341,10 @@ func (d *daemon) stop() error {
 	if d.lmtp != nil {
 		end("lmtp", d.lmtp.Shutdown)
 	}
-	if d.admin != nil {
-		end("admin", func(ctx context.Context) error {
-			err := d.admin.Shutdown(ctx)
-			return errors.Join(err, d.admin.Close())
-		})
+	for what, server := range map[string]*http.Server{"admin": d.admin, "metrics": d.scraped} {
+		if server != nil {
+			end(what, func(ctx context.Context) error { return errors.Join(server.Shutdown(ctx), server.Close()) })
+		}
 	}
 	for range n {
 		<-ends

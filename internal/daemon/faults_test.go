@@ -36,7 +36,7 @@ func serve(t *testing.T, disk *crashfs.FS, dir string, relaxed time.Duration) *s
 		t.Fatal(err)
 	}
 	cfg := Config{
-		DataDir: dir, IMAP: "127.0.0.1:0", LMTP: "127.0.0.1:0", Passwd: users, InsecureAuth: true,
+		DataDir: dir, IMAP: "127.0.0.1:0", LMTP: "127.0.0.1:0", Metrics: "127.0.0.1:0", Passwd: users, InsecureAuth: true,
 		Log: slog.New(slog.DiscardHandler), Relaxed: relaxed, fs: disk,
 	}
 	d := &daemon{cfg: cfg, log: cfg.Log, named: make(map[string]net.Listener)}

@@ -100,7 +100,9 @@ type Store struct {
 	graves *deadLog
 	heads  sync.Pool // of firstRead bytes
 	opened atomic.Int32
-	codec  *codec
+
+	syncCalls atomic.Int64
+	codec     *codec
 
 	// tidying is held by the one who seals or moves. steady is held for writing
 	// at the moment when moved blobs change their place.
@@ -149,6 +151,12 @@ type Stats struct {
 	Segments  int   // files
 	Bytes     int64 // in them
 	DeadBytes int64 // of these, waiting to be taken back
+
+	Stored      int64 // blobs that were finished
+	Content     int64 // their bytes
+	StoredBytes int64 // those of their records: less where they are compressed
+	Syncs       int64 // rounds of syncs
+	SyncCalls   int64 // calls that asked for one: SyncCalls / Syncs share a round
 
 	Moved          int64 // blobs moved to take back space
 	MovedBytes     int64 // with their records
@@ -221,6 +229,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stats
+	st.SyncCalls = s.syncCalls.Load()
 	st.Segments = len(s.segments)
 	for _, g := range s.segments {
 		g.mu.Lock()

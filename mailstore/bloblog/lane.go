@@ -244,6 +244,9 @@ func (s *Store) publish(l *lane, w *writer, e entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clock++
+	s.stats.Stored++
+	s.stats.Content += w.length
+	s.stats.StoredBytes += e.bytes()
 	l.seg.entries = append(l.seg.entries, e)
 	s.pins[e.ref] = &pin{}
 	w.ref = e.ref

@@ -65,11 +65,13 @@ func (s *Store) Sync(ctx context.Context) error {
 	if err := s.check(ctx, "blobs sync"); err != nil {
 		return err
 	}
+	s.syncCalls.Add(1)
 	return s.group.do(ctx, s.syncDirty)
 }
 
 func (s *Store) syncDirty() error {
 	s.mu.Lock()
+	s.stats.Syncs++
 	dirty := s.dirty
 	s.dirty = make(map[*segment][]*writer, 1)
 	lost := s.lost

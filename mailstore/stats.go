@@ -1,0 +1,19 @@
+package mailstore
+
+// Stats says what the store holds in memory, and what it has done since it was
+// opened.
+type Stats struct {
+	Accounts    int   // in memory: those in use, and those used lately
+	IndexMemory int64 // bytes of the mailbox indexes in memory
+	Commits     int64 // transactions that were committed for accounts
+	Operations  int64 // changes in them: Operations / Commits share a sync
+}
+
+// Stats returns the Stats of this moment.
+func (s *Store) Stats() Stats {
+	st := Stats{IndexMemory: s.indexed.Load(), Commits: s.counts.commits.Load(), Operations: s.counts.operations.Load()}
+	s.mu.Lock()
+	st.Accounts = len(s.accounts)
+	s.mu.Unlock()
+	return st
+}
