@@ -24,11 +24,13 @@ type record struct {
 	at   place
 	head []byte  // the first bytes of the record, as far as they were read
 	full *[]byte // head's memory, where it comes from Store.heads
+	win  *window // head's memory, where it was read ahead
 }
 
-// find locates the blob and reads its header and up to size bytes in all.
-// Afterwards the segment is held, unless there is an error.
-func (s *Store) find(a driver.Account, ref driver.Ref, size int) (*record, error) {
+// find locates the blob and reads its header and up to size bytes in all, with
+// ahead perhaps out of a window. Afterwards the segment is held, unless there is
+// an error.
+func (s *Store) find(a driver.Account, ref driver.Ref, size int, ahead bool) (*record, error) {
 	s.mu.Lock()
 	at := s.locateLocked(ref)
 	gone := s.goneLocked(ref)
@@ -44,7 +46,14 @@ func (s *Store) find(a driver.Account, ref driver.Ref, size int) (*record, error
 	if g == nil {
 		return nil, imap.E("blob open", imap.NotFound, nil)
 	}
-	r, err := s.readRecord(g, at, size)
+	var r *record
+	var err error
+	if ahead {
+		r, err = s.readAhead(g, at)
+	}
+	if r == nil && err == nil {
+		r, err = s.readRecord(g, at, size)
+	}
 	if err == errBadRecord {
 		err = s.explain(g, a, ref, at)
 	}
@@ -117,12 +126,16 @@ func (s *Store) readRecord(g *segment, at place, size int) (*record, error) {
 	return r, nil
 }
 
-// reuse takes back the memory that the record's beginning was read into.
+// reuse takes back the memory that the record's beginning was read into. It may
+// be called twice.
 func (s *Store) reuse(r *record) {
 	if r.full != nil && len(*r.full) == firstRead {
 		s.heads.Put(r.full)
 	}
-	r.full, r.head = nil, nil
+	if r.win != nil {
+		s.ahead.release(r.win)
+	}
+	r.full, r.head, r.win = nil, nil, nil
 }
 
 // read fills p from the record, pos bytes behind its beginning.
@@ -169,19 +182,34 @@ func (s *Store) Open(ctx context.Context, a driver.Account, ref driver.Ref) (dri
 	if err := s.check(ctx, "blob open"); err != nil {
 		return nil, err
 	}
-	r, err := s.find(a, ref, firstRead)
-	if err == nil {
-		b := &blob{store: s, r: r, a: a, ref: ref, cached: -1}
-		if _, b.list, err = r.tail(); err == nil {
-			err = b.settle()
-		}
-		if err == nil {
-			return b, nil
-		}
+	b, ahead, err := s.open(a, ref, true)
+	if err != nil && ahead {
+		b, _, err = s.open(a, ref, false) // it may have been read while it was written
+	}
+	if err != nil {
+		return nil, s.named("blob open", a, ref, err)
+	}
+	return b, nil
+}
+
+// open is Open; ahead says that it may take a window, and has done so.
+func (s *Store) open(a driver.Account, ref driver.Ref, ahead bool) (*blob, bool, error) {
+	r, err := s.find(a, ref, firstRead, ahead)
+	if err != nil {
+		return nil, false, err
+	}
+	ahead = r.win != nil
+	b := &blob{store: s, r: r, a: a, ref: ref, cached: -1}
+	if _, b.list, err = r.tail(); err == nil {
+		err = b.settle()
+	}
+	if err != nil {
 		s.reuse(r)
 		s.release(r.seg)
+		return nil, ahead, err
 	}
-	return nil, s.named("blob open", a, ref, err)
+	s.ahead.opened(r.at.segment, r.at.pos()+r.length())
+	return b, ahead, nil
 }
 
 // named counts what is damaged, and puts the blob's name to the error.

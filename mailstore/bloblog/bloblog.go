@@ -99,6 +99,7 @@ type Store struct {
 	group  group         // the callers of Sync
 	graves *deadLog
 	heads  sync.Pool // of firstRead bytes
+	ahead  readAhead
 	opened atomic.Int32
 
 	syncCalls atomic.Int64

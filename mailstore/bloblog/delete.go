@@ -16,7 +16,7 @@ func (s *Store) Delete(ctx context.Context, a driver.Account, refs []driver.Ref)
 	}
 	entries := make([]entry, 0, len(refs))
 	for _, ref := range refs {
-		r, err := s.find(a, ref, 0)
+		r, err := s.find(a, ref, 0, false)
 		switch kind := imap.KindOf(err); {
 		case err == nil:
 			entries = append(entries, entry{a, ref, r.at.off, uint32(r.length() / alignment)})
@@ -232,7 +232,7 @@ func (s *Store) List(ctx context.Context, a driver.Account, fn func(driver.Ref, 
 }
 
 func (s *Store) info(a driver.Account, ref driver.Ref) (driver.BlobInfo, error) {
-	r, err := s.find(a, ref, 0)
+	r, err := s.find(a, ref, 0, false)
 	if err != nil {
 		return driver.BlobInfo{}, s.named("blobs list", a, ref, err)
 	}
