@@ -122,8 +122,30 @@ func (e *Editor) Append(r Row) {
 // SetFlags gives the row at position i other flags and a new mod-sequence. A
 // removed row stays as it is.
 func (e *Editor) SetFlags(i int, flags FlagsID, modseq imap.ModSeq) {
-	k, off := e.locate(i)
-	if e.gone[k].has(off) {
+	e.SetFlagsRun(i, 1, flags, modseq)
+}
+
+// SetFlagsRun is [Editor.SetFlags] for n rows from position i on.
+func (e *Editor) SetFlagsRun(i, n int, flags FlagsID, modseq imap.ModSeq) {
+	for n > 0 {
+		k, off := e.locate(i)
+		end := min(off+n, e.pages[k].n)
+		i, n = i+end-off, n-(end-off)
+		for off < end {
+			old := e.pages[k].marks.flags[off]
+			same := off
+			for same < end && e.pages[k].marks.flags[same] == old && !e.gone[k].has(same) {
+				same++
+			}
+			e.setFlags(k, off, same, old, flags, modseq)
+			off = max(same, off+1) // a row that is gone stays as it is
+		}
+	}
+}
+
+// setFlags changes rows of page k that have the same flags.
+func (e *Editor) setFlags(k, from, to int, old, flags FlagsID, modseq imap.ModSeq) {
+	if from == to {
 		return
 	}
 	p := e.ownPage(k)
@@ -131,20 +153,24 @@ func (e *Editor) SetFlags(i int, flags FlagsID, modseq imap.ModSeq) {
 		p.ownMarks()
 		e.own[k] |= ownsMarks
 	}
-	old, size := p.marks.flags[off], p.rows.size[off]
-	p.marks.flags[off], p.marks.modseq[off] = flags, modseq
+	size := int64(0)
+	for off := from; off < to; off++ {
+		p.marks.flags[off], p.marks.modseq[off] = flags, modseq
+		size += int64(p.rows.size[off])
+	}
 	p.sum.maxModSeq = max(p.sum.maxModSeq, modseq)
 	e.meta.HighestModSeq = max(e.meta.HighestModSeq, modseq)
 	if old == flags {
 		return
 	}
-	e.tally.add(old, -1)
-	e.tally.add(flags, 1)
+	n := to - from
+	e.tally.add(old, -n)
+	e.tally.add(flags, n)
 	before, after := e.sets[old].bits, e.sets[flags].bits
-	p.sum.add(before, size, -1)
-	p.sum.add(after, size, 1)
-	e.sum.add(before, size, -1)
-	e.sum.add(after, size, 1)
+	for _, sum := range [...]*sums{&p.sum, &e.sum} {
+		sum.addRows(before, -n, -size)
+		sum.addRows(after, n, size)
+	}
 }
 
 // FlagsID returns the flags that the row at position i has by now.

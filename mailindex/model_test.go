@@ -96,10 +96,13 @@ func change(t *rapid.T, m *model, s *mailindex.Snapshot) *mailindex.Snapshot {
 				continue
 			}
 			i := rapid.IntRange(0, len(m.rows)-1).Draw(t, "at")
+			n := min(rapid.SampledFrom([]int{1, 1, 2, 40, 600}).Draw(t, "n"), len(m.rows)-i)
 			flags := genFlags(t)
-			e.SetFlags(i, e.Intern(flags), m.mod)
-			if !gone[i] {
-				m.rows[i].flags, m.rows[i].ModSeq = flags, m.mod
+			e.SetFlagsRun(i, n, e.Intern(flags), m.mod)
+			for ; n > 0; i, n = i+1, n-1 {
+				if !gone[i] {
+					m.rows[i].flags, m.rows[i].ModSeq = flags, m.mod
+				}
 			}
 		case 3:
 			if len(m.rows) == 0 {

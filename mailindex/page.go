@@ -65,13 +65,18 @@ type sums struct {
 }
 
 func (s *sums) add(bits FlagBits, size uint32, sign int) {
-	s.size += int64(sign) * int64(size)
+	s.addRows(bits, sign, int64(sign)*int64(size))
+}
+
+// addRows adds n rows, or takes -n away, which have size bytes together.
+func (s *sums) addRows(bits FlagBits, n int, size int64) {
+	s.size += size
 	if bits&BitSeen == 0 {
-		s.unseen += sign
+		s.unseen += n
 	}
 	if bits&BitDeleted != 0 {
-		s.deleted += sign
-		s.delSize += int64(sign) * int64(size)
+		s.deleted += n
+		s.delSize += size
 	}
 }
 

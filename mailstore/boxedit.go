@@ -22,6 +22,8 @@ type boxEdit struct {
 	oldKW  *keywords
 	loose  uint64 // loose records written
 
+	reflagged bool // flags of rows have changed
+
 	lastSet *mailindex.FlagSet // what intern was last asked for
 	lastID  mailindex.FlagsID
 }
@@ -162,12 +164,11 @@ func (e *boxEdit) show(r *mailindex.Row) {
 	}
 }
 
-// setFlags changes the flags of the row at position i of base, in memory and
-// in the counters only.
-func (e *boxEdit) setFlags(i int, r *mailindex.Row, id mailindex.FlagsID) {
-	e.c.count(r.UID, e.ed.Flags(r.Flags).Bits(), r.Size, -1)
-	e.c.count(r.UID, e.ed.Flags(id).Bits(), r.Size, 1)
-	e.ed.SetFlags(i, id, e.modseq)
+// setFlags changes the flags of n rows from position i of base on, in memory
+// only; done counts anew.
+func (e *boxEdit) setFlags(i, n int, id mailindex.FlagsID) {
+	e.ed.SetFlagsRun(i, n, id, e.modseq)
+	e.reflagged = true
 }
 
 // expunge removes the rows at positions of base: they leave the counters and
@@ -224,6 +225,10 @@ func (e *boxEdit) done() {
 	if e.base != nil {
 		*e.ed.Meta() = e.c.meta(e.node.uidValidity)
 		st.snap = e.ed.Commit()
+	}
+	if e.reflagged {
+		st.c.unseen, st.c.deleted = uint64(st.snap.Unseen()), uint64(st.snap.Deleted())
+		st.c.delSize = st.snap.DeletedSize()
 	}
 	e.t.setCounters(e.num, st)
 }

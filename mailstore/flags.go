@@ -99,38 +99,76 @@ func (s *flagStore) write(e *boxEdit, changed imap.UIDSet) error {
 }
 
 // apply makes the change in memory and returns the UIDs that it touches.
-func (s *flagStore) apply(e *boxEdit) (changed imap.UIDSet) {
+func (s *flagStore) apply(e *boxEdit) imap.UIDSet {
 	s.res = StoreResult{}
-	next := make(map[mailindex.FlagsID]mailindex.FlagsID)
-	var present imap.UIDSet
+	f := applying{s: s, e: e, next: make(map[mailindex.FlagsID]mailindex.FlagsID)}
 	for _, r := range s.req.UIDs.Ranges() {
 		i, _ := e.base.Find(r.Start)
-		for ; i < e.base.Len(); i++ {
-			row := e.base.Row(i)
-			if row.UID > r.Stop {
+		for page := range e.base.PagesFrom(i) {
+			from := max(i-page.First, 0)
+			to, _ := slices.BinarySearch(page.UIDs, r.Stop)
+			if to < page.Len() && page.UIDs[to] == r.Stop {
+				to++
+			}
+			f.rows(page, from, to)
+			if to < page.Len() {
 				break
-			}
-			present.Add(row.UID)
-			if s.req.HasUnchangedSince && row.ModSeq > s.req.UnchangedSince {
-				s.res.Modified.Add(row.UID)
-				continue
-			}
-			id, ok := next[row.Flags]
-			if !ok {
-				id = e.ed.Intern(applyFlags(s.req.Op, e.ed.Flags(row.Flags).List(), s.req.Flags))
-				next[row.Flags] = id
-			}
-			if id != row.Flags {
-				e.setFlags(i, &row, id)
-				changed.Add(row.UID)
 			}
 		}
 	}
-	s.res.Missing = s.req.UIDs.Subtract(present)
-	if !changed.IsEmpty() {
+	s.res.Missing = s.req.UIDs.Subtract(f.present)
+	if !f.changed.IsEmpty() {
 		s.res.ModSeq = e.modseq
 	}
-	return changed
+	return f.changed
+}
+
+// applying is apply at work.
+type applying struct {
+	s                *flagStore
+	e                *boxEdit
+	next             map[mailindex.FlagsID]mailindex.FlagsID // what flags become
+	present, changed imap.UIDSet
+}
+
+// rows goes through some rows of a page, by runs of those with the same flags.
+func (f *applying) rows(page *mailindex.Page, from, to int) {
+	req := f.s.req
+	for from < to {
+		if req.HasUnchangedSince && page.ModSeqs[from] > req.UnchangedSince {
+			f.present.Add(page.UIDs[from])
+			f.s.res.Modified.Add(page.UIDs[from])
+			from++
+			continue
+		}
+		old, end := page.Flags[from], from+1
+		for end < to && page.Flags[end] == old && !(req.HasUnchangedSince && page.ModSeqs[end] > req.UnchangedSince) {
+			end++
+		}
+		addUIDs(&f.present, page.UIDs[from:end])
+		id, ok := f.next[old]
+		if !ok {
+			id = f.e.ed.Intern(applyFlags(req.Op, f.e.ed.Flags(old).List(), req.Flags))
+			f.next[old] = id
+		}
+		if id != old {
+			f.e.setFlags(page.First+from, end-from, id)
+			addUIDs(&f.changed, page.UIDs[from:end])
+		}
+		from = end
+	}
+}
+
+// addUIDs adds UIDs, which ascend and mostly follow each other.
+func addUIDs(set *imap.UIDSet, uids []imap.UID) {
+	for len(uids) > 0 {
+		n := 1
+		for n < len(uids) && uids[n] == uids[0]+imap.UID(n) {
+			n++
+		}
+		set.AddRange(uids[0], uids[n-1])
+		uids = uids[n:]
+	}
 }
 
 // applyFlags returns the flags that an operation leaves.
