@@ -80,14 +80,14 @@ func (s *sizer) tidy(_ context.Context, _ *account, next, mark uint64) (*derivat
 
 // deriveBench is a store with one deriver, which may be closed and opened.
 type deriveBench struct {
-	t     *testing.T
+	t     testing.TB
 	kv    driver.KV
 	blobs driver.Blobs
 	store *Store
 	a     *Account
 }
 
-func newDeriveBench(t *testing.T, d deriver) *deriveBench {
+func newDeriveBench(t testing.TB, d deriver) *deriveBench {
 	b := &deriveBench{t: t, kv: memkv.NewKV(memkv.RunTwice()), blobs: memkv.NewBlobs()}
 	b.open(d)
 	t.Cleanup(b.close)
@@ -116,17 +116,21 @@ func (b *deriveBench) close() {
 func (b *deriveBench) append(from, to int) {
 	b.t.Helper()
 	for i := from; i < to; i++ {
-		text := fmt.Sprintf("Subject: %d\r\n\r\n%*d\r\n", i, i%50, i)
-		u, err := b.a.Upload(b.t.Context(), int64(len(text)))
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if _, err := io.WriteString(u, text); err != nil {
-			b.t.Fatal(err)
-		}
-		if _, err := b.a.Append(b.t.Context(), imap.Inbox, []AppendItem{{Upload: u}}); err != nil {
-			b.t.Fatal(err)
-		}
+		b.appendText(fmt.Sprintf("Subject: %d\r\n\r\n%*d\r\n", i, i%50, i))
+	}
+}
+
+func (b *deriveBench) appendText(text string) {
+	b.t.Helper()
+	u, err := b.a.Upload(b.t.Context(), int64(len(text)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := io.WriteString(u, text); err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.a.Append(b.t.Context(), imap.Inbox, []AppendItem{{Upload: u}}); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
