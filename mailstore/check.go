@@ -111,7 +111,8 @@ func (c *checker) index(r driver.Reader) error {
 		what string
 		run  func(driver.Reader) error
 	}{
-		{"the mailboxes", c.boxes}, {"the tree of mailboxes", c.rules}, {"the rows of messages", c.rows}, {"the records of messages", c.records}, {"the columns that SEARCH reads", c.columns},
+		{"the mailboxes", c.boxes}, {"the tree of mailboxes", c.rules}, {"the rows of messages", c.rows}, {"the records of messages", c.records},
+		{"the columns that SEARCH reads", c.columns}, {"the text index", c.textIndex},
 	} {
 		if err := c.damaged(nil, step.what, step.run(r)); err != nil {
 			return err

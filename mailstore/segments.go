@@ -94,22 +94,36 @@ func (d *directory) replace(i, n int, s segment) {
 // The fan of merges: so many segments of one size become one of the next.
 const mergeFan = 8
 
+// fullSpan is the span from which on a segment grows no more.
+const fullSpan = textindex.MaxSpan / 4 * 3
+
 // mergeable returns neighbours that should become one segment, n of them from
-// index i on; n is 0 where there are none. Of equal segments mergeFan are merged
-// at a time, so a message is written again with every third power of two.
+// index i on; n is 0 where there are none. New segments are at the end, so that
+// sizes fall towards it. Those of one size, from a mergeFan-th of level on, wait
+// until there are mergeFan of them, or enough for one that is full; what is
+// smaller behind them goes with them. So a message is written again three times
+// at most.
 func (d *directory) mergeable() (i, n int) {
-	for level := textindex.MaxSpan / mergeFan / mergeFan / mergeFan / mergeFan; level < textindex.MaxSpan; level *= mergeFan {
-		// The last segments are the smallest ones.
-		i := len(d.segments)
-		for i > 0 && d.segments[i-1].Span() <= level {
+	const lowest = textindex.MaxSpan / mergeFan / mergeFan / mergeFan / mergeFan
+	for level := lowest; level <= textindex.MaxSpan; level *= mergeFan {
+		i, equal, total := len(d.segments), 0, 0
+		for i > 0 {
+			span := d.segments[i-1].Span()
+			if span > level || span >= fullSpan {
+				break
+			}
 			i--
+			total += span
+			if span > level/mergeFan || level == lowest {
+				equal++
+			}
 		}
-		if n := len(d.segments) - i; n < mergeFan {
+		if equal < mergeFan && total < fullSpan {
 			continue
 		}
-		n := 1
-		for span := d.segments[i].Span(); i+n < len(d.segments); n++ {
-			if span += d.segments[i+n].Span(); span > textindex.MaxSpan {
+		n, total := 0, 0
+		for ; i+n < len(d.segments); n++ {
+			if total += d.segments[i+n].Span(); total > textindex.MaxSpan {
 				break
 			}
 		}

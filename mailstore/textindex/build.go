@@ -4,7 +4,7 @@ import "slices"
 
 // buildPairs is how many pairs of a gram and a document a Builder gathers, at
 // 16 bytes each while it sorts.
-const buildPairs = 1 << 20
+const buildPairs = 1 << 19
 
 // Builder makes a segment of the texts of documents. It is used by one
 // goroutine at a time.

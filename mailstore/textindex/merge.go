@@ -98,17 +98,15 @@ func (r *reader) gram() Gram {
 func (r *reader) next() error {
 	for {
 		var err error
-		before := r.list.gram
 		if r.list, r.more, err = r.page.next(); err != nil {
 			return err
 		}
 		if r.more {
-			if r.read > 1 && r.list.gram <= before || r.list.gram > r.last {
+			if r.list.gram < r.page.from || r.list.gram > r.last {
 				return fmt.Errorf("%w: lists are not in order", ErrDamaged)
 			}
 			return nil
 		}
-		r.list.gram = before
 		if r.read > 0 && r.page.gram != r.last {
 			return fmt.Errorf("%w: a page does not end where it should", ErrDamaged)
 		}
@@ -128,6 +126,9 @@ func (r *reader) next() error {
 		}
 		if r.page, err = openPage(slices.Clone(data), r.seg.Span()); err != nil {
 			return err
+		}
+		if r.page.from != from {
+			return fmt.Errorf("%w: a page is missing", ErrDamaged)
 		}
 		r.last = last
 		r.read++

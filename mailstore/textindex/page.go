@@ -10,6 +10,7 @@ import (
 //
 //	form, 1 byte
 //	span of the segment
+//	the first gram that could be in it: behind the last of the page before
 //	number of lists, and length of their directory
 //	for each list: gram less the one before, length in documents, length in bytes
 //	the lists
@@ -32,6 +33,7 @@ type pageWriter struct {
 	lists []byte
 	count int
 	last  Gram
+	from  Gram // behind the last of the page before
 }
 
 // list adds a list; grams must ascend.
@@ -61,14 +63,15 @@ func (w *pageWriter) flush() error {
 	if w.count == 0 {
 		return nil
 	}
-	data := make([]byte, 0, len(w.head)+len(w.lists)+24)
+	data := make([]byte, 0, len(w.head)+len(w.lists)+32)
 	data = append(data, pageForm)
 	data = binary.AppendUvarint(data, uint64(w.seg.Span()))
+	data = binary.AppendUvarint(data, uint64(w.from))
 	data = binary.AppendUvarint(data, uint64(w.count))
 	data = binary.AppendUvarint(data, uint64(len(w.head)))
 	data = append(append(data, w.head...), w.lists...)
 	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
-	w.head, w.lists, w.count = w.head[:0], w.lists[:0], 0
+	w.head, w.lists, w.count, w.from = w.head[:0], w.lists[:0], 0, w.last+1
 	w.seg.Pages++
 	w.seg.Bytes += int64(len(data))
 	return w.emit(Page{w.last, data})
@@ -80,7 +83,9 @@ type page struct {
 	left  int    // lists that next has not given yet
 	head  []byte // the directory of these
 	lists []byte
-	gram  Gram
+	from  Gram // the first gram that could be in it
+	gram  Gram // of the list that next has given
+	begun bool // next has given one
 }
 
 // list is a list in a page, as it stands there.
@@ -108,12 +113,16 @@ func openPage(data []byte, span int) (page, error) {
 	if !ok || got != uint64(span) {
 		return bad("is of another segment")
 	}
+	from, ok := uvarint(&rest)
+	if !ok || from >= uint64(gramEnd) {
+		return bad("has a bad directory")
+	}
 	count, ok := uvarint(&rest)
 	size, sized := uvarint(&rest)
 	if !ok || !sized || size > uint64(len(rest)) || count > size {
 		return bad("has a bad directory")
 	}
-	return page{span: span, left: int(count), head: rest[:size], lists: rest[size:]}, nil
+	return page{span: span, left: int(count), head: rest[:size], lists: rest[size:], from: Gram(from)}, nil
 }
 
 // next returns the next list, and false behind the last one.
@@ -125,10 +134,10 @@ func (p *page) next() (l list, ok bool, err error) {
 	delta, ok := uvarint(&p.head)
 	n, counted := uvarint(&p.head)
 	size, sized := uvarint(&p.head)
-	if !ok || !counted || !sized || delta >= uint64(gramEnd-p.gram) || n == 0 || n > uint64(p.span) || size > uint64(len(p.lists)) {
+	if !ok || !counted || !sized || delta == 0 && p.begun || delta >= uint64(gramEnd-p.gram) || n == 0 || n > uint64(p.span) || size > uint64(len(p.lists)) {
 		return list{}, false, fmt.Errorf("%w: a page has a bad directory", ErrDamaged)
 	}
-	p.gram += Gram(delta)
+	p.gram, p.begun = p.gram+Gram(delta), true
 	l = list{gram: p.gram, n: int(n), data: p.lists[:size]}
 	p.lists = p.lists[size:]
 	return l, true, nil

@@ -86,15 +86,21 @@ type finder struct {
 
 func (f *finder) find(g Gram) (list, bool, error) {
 	if !f.open || g > f.last {
+		if f.seg.Pages == 0 {
+			return list{}, false, nil
+		}
 		last, data, err := f.src.Page(g)
-		if err != nil || data == nil {
+		if err != nil {
 			return list{}, false, err
 		}
-		if last < g {
-			return list{}, false, fmt.Errorf("%w: a page of another place", ErrDamaged)
+		if data == nil { // the list of all documents is behind g
+			return list{}, false, fmt.Errorf("%w: the last page is missing", ErrDamaged)
 		}
 		if f.page, err = openPage(slices.Clone(data), f.seg.Span()); err != nil {
 			return list{}, false, err
+		}
+		if last < g || f.page.from > g {
+			return list{}, false, fmt.Errorf("%w: a page is missing", ErrDamaged)
 		}
 		f.last, f.open = last, true
 	}
