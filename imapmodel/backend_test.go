@@ -221,6 +221,7 @@ func TestNewRefusesWhatIsNotThere(t *testing.T) {
 		{imapmodel.FeatureWatch, "no method Watch"},
 		{imapmodel.FeatureSelect, "Selected"},
 		{imapmodel.FeatureUser, "LoggedIn"},
+		{imapmodel.FeatureSearch, "no method Search"},
 		{1 << 31, "unknown features"},
 	}
 	for _, tt := range tests {

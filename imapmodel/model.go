@@ -125,6 +125,7 @@ const (
 	FeatureWatch                          // [Watcher]: the model says when something has changed
 	FeatureSelect                         // [SelectHook]: is told when mailboxes are opened and closed
 	FeatureUser                           // [UserHook]: is told when users come and go
+	FeatureSearch                         // [Searcher]: answers SEARCH from an index of its own
 
 	FeatureSpecialUse // mailboxes may have special uses (RFC 6154); CreateMailbox, where there is one, takes them
 	FeatureBinary     // messages may hold NUL bytes (RFC 3516)

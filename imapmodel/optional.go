@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/imapserver"
 )
 
 // Every method here returns when its change is durable, in the model's own
@@ -92,6 +93,21 @@ type Mover interface {
 	// Move moves messages, with flags and dates, to another mailbox, all or
 	// none. It returns the new keys in the order of keys.
 	Move(ctx context.Context, user, from string, keys []string, to string) (newKeys []string, err error)
+}
+
+// Searcher is a model that can tell for many messages at once which of them a
+// SEARCH looks for (FeatureSearch), from a database's own index, say. Without it
+// each message that flags, dates and sizes leave open is opened and read.
+type Searcher interface {
+	// Search answers term, a single key of a search, for the messages named by
+	// keys: all of answers, of which the i-th is that of keys[i], are
+	// imapserver.SearchOpen, and it makes those SearchYes or SearchNo that it
+	// knows. What it leaves open is looked up in the message, so an index may be
+	// incomplete, or only tell who does not match; but what it says must be what
+	// the text of the message says, as [imapserver.SearchTerm] has it. Keys that
+	// are gone are left open. What keeps the index alone from being read is no
+	// error: then everything stays open.
+	Search(ctx context.Context, user, mailbox string, term *imapserver.SearchTerm, keys []string, answers []imapserver.SearchAnswer) error
 }
 
 // Watcher is a model that knows when it has changed (FeatureWatch). Then

@@ -115,6 +115,7 @@ type parts struct {
 	watcher    Watcher
 	selectHook SelectHook
 	userHook   UserHook
+	searcher   Searcher
 }
 
 // partsOf finds the interfaces that a model declares.
@@ -139,6 +140,7 @@ func partsOf(m Model) (parts, error) {
 	check(FeatureWatch, "FeatureWatch", "Watch", part(m, FeatureWatch, &p.watcher))
 	check(FeatureSelect, "FeatureSelect", "Selected or Unselected", part(m, FeatureSelect, &p.selectHook))
 	check(FeatureUser, "FeatureUser", "LoggedIn or LoggedOut", part(m, FeatureUser, &p.userHook))
+	check(FeatureSearch, "FeatureSearch", "Search", part(m, FeatureSearch, &p.searcher))
 	declared &^= FeatureSpecialUse | FeatureBinary | FeatureUTF8
 	if declared != 0 {
 		missing = append(missing, fmt.Errorf("imapmodel: %T declares unknown features %#x", m, uint32(declared)))
