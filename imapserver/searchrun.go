@@ -151,7 +151,8 @@ type searcher struct {
 	program Matcher
 	err     error // what SearchMessage.Fail was told first
 
-	answers []SearchAnswer // of a SearchIndex, used for one key after the other
+	answers   []SearchAnswer // of a SearchIndex, used for one key after the other
+	questions int            // that a SearchIndex was asked
 }
 
 // run returns the positions that match, ascending.

@@ -196,10 +196,15 @@ func (s *searcher) askRows(k *Matcher, asked, yes positionSet) error {
 	return nil
 }
 
+// maxQuestions is how many keys of one program an index is asked about. The
+// index may have to read the messages for each of them; what is left is looked
+// up message by message, which reads each once, however many keys there are.
+const maxQuestions = 32
+
 // askIndex asks the mailbox's own index, where it has one.
 func (s *searcher) askIndex(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
 	index, ok := s.sel.box.(SearchIndex)
-	if !ok {
+	if s.questions++; !ok || s.questions > maxQuestions {
 		return outcome{newPositionSet(s.sel.view.Len()), slices.Clone(asked)}, nil
 	}
 	if s.answers == nil {

@@ -79,11 +79,13 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// smallMax is the length up to which a blob is gathered in memory; maxLanes is
-// how many longer ones may be written at once.
+// smallMax is the length up to which a blob is gathered in memory, in a buffer
+// that has firstRoom at first; maxLanes is how many longer ones may be written at
+// once.
 const (
-	smallMax = 256 << 10
-	maxLanes = 64
+	smallMax  = 256 << 10
+	firstRoom = 16 << 10
+	maxLanes  = 64
 )
 
 // Store is a driver.Blobs in a folder. Its methods are safe for concurrent use.
@@ -120,6 +122,7 @@ type Store struct {
 	moves     moveTable
 	dead      deadSet
 	pins      map[driver.Ref]*pin
+	shares    map[driver.Account]*share
 	sweeping  int                    // Sweeps that are gathering
 	fresh     map[driver.Ref]bool    // finished while a Sweep was gathering
 	free      []*lane                // begun, and nobody writes to them
@@ -184,6 +187,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		moves:    make(moveTable),
 		dead:     make(deadSet),
 		pins:     make(map[driver.Ref]*pin),
+		shares:   make(map[driver.Account]*share),
 		fresh:    make(map[driver.Ref]bool),
 		dirty:    make(map[*segment][]*writer),
 		stuck:    make(map[uint32]bool),

@@ -86,11 +86,15 @@ func (l *lane) writeAt(p []byte, pos int64) error {
 // full reports whether the lane's segment is to be sealed.
 func (s *Store) full(l *lane) bool { return l.bad || l.off >= s.opts.SegmentBytes }
 
-// takeLane gives the caller a lane of its own, for a long blob.
-func (s *Store) takeLane(ctx context.Context) (*lane, error) {
+// takeLane gives the caller a lane of its own, for a long blob of the account.
+func (s *Store) takeLane(ctx context.Context, a driver.Account) (*lane, error) {
+	if err := s.takeShare(ctx, a); err != nil {
+		return nil, err
+	}
 	select {
 	case s.lanes <- struct{}{}:
 	case <-ctx.Done():
+		s.giveShare(a)
 		return nil, ctx.Err()
 	}
 	s.mu.Lock()
@@ -104,12 +108,13 @@ func (s *Store) takeLane(ctx context.Context) (*lane, error) {
 	l, err := s.newLane(false)
 	if err != nil {
 		<-s.lanes
+		s.giveShare(a)
 	}
 	return l, err
 }
 
-// giveLane gives a lane back.
-func (s *Store) giveLane(l *lane) {
+// giveLane gives back a lane that the account had.
+func (s *Store) giveLane(l *lane, a driver.Account) {
 	s.mu.Lock()
 	switch {
 	case l.seg.failed:
@@ -121,6 +126,7 @@ func (s *Store) giveLane(l *lane) {
 	}
 	s.mu.Unlock()
 	<-s.lanes
+	s.giveShare(a)
 	if s.full(l) {
 		s.wake()
 	}

@@ -50,7 +50,9 @@ func (s *Store) Create(ctx context.Context, a driver.Account, size int64) (drive
 	}
 	room := int64(4 << 10)
 	if size >= 0 {
-		room = min(size, smallMax) + 512 // meta and checksums mostly fit as well
+		// Meta and checksums mostly fit as well. What is only announced takes
+		// no more than this.
+		room = min(size, firstRoom) + 512
 	}
 	w := &writer{store: s, account: a, want: size, buf: make([]byte, recordHeadLen, recordHeadLen+room)}
 	w.list.packed = s.codec.enc != nil
@@ -92,9 +94,9 @@ func (w *writer) Write(p []byte) (int, error) {
 // blockSize, or all that is left.
 func (w *writer) flush(n int) error {
 	if w.lane == nil {
-		// The wait is for one of maxLanes others to finish, or for ever: but
-		// then the server is being held up by as many uploads as it takes.
-		l, err := w.store.takeLane(context.Background())
+		// The wait is for others of the account to finish, or for ever: but then
+		// it is being held up by as many uploads as it takes.
+		l, err := w.store.takeLane(context.Background(), w.account)
 		if err != nil {
 			return err
 		}
@@ -222,7 +224,7 @@ func (w *writer) finishLong(meta []byte) error {
 	l.off = w.start + h.length()
 	w.store.publish(l, w, entry{w.account, h.ref, at.off, uint32(h.length() / alignment)})
 	w.lane = nil
-	w.store.giveLane(l)
+	w.store.giveLane(l, w.account)
 	return nil
 }
 
@@ -290,7 +292,7 @@ func (w *writer) Release() {
 	}
 	w.released = true
 	if w.lane != nil { // not finished: the next record goes over it
-		w.store.giveLane(w.lane)
+		w.store.giveLane(w.lane, w.account)
 		w.lane = nil
 	}
 	if w.ref != 0 {

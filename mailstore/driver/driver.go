@@ -99,7 +99,8 @@ type Ref uint64
 type Blobs interface {
 	// Create begins a blob of the account. size is the number of bytes that
 	// will be written (Finish fails when it was not), or -1 where it is not
-	// known. ctx covers Create alone, not the Writer.
+	// known. ctx covers Create alone, not the Writer. Writers that nobody goes
+	// on with hold up no other account, however many there are.
 	Create(ctx context.Context, a Account, size int64) (Writer, error)
 
 	// Sync makes every blob durable whose Writer.Finish had returned before

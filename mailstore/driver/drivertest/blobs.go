@@ -38,6 +38,7 @@ func blobTests() []test {
 		{name: "ManyWriters", run: blobManyWriters},
 		{name: "ReadersAndDeleters", run: blobReadersAndDeleters},
 		{name: "SyncTogether", run: blobSyncTogether},
+		{name: "SlowWriters", run: blobSlowWriters},
 	}
 }
 

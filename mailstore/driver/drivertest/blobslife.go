@@ -249,3 +249,37 @@ func blobSyncTogether(t *testing.T, h Harness) {
 		}
 	})
 }
+
+// blobSlowWriters begins many long blobs of one account, more than an engine may
+// want to write at once, and wants another account to get through.
+func blobSlowWriters(t *testing.T, h Harness) {
+	b := openBlobs(t, h)
+	const writers = 150
+	enough := make(chan struct{})
+	var begun, done sync.WaitGroup
+	for range writers {
+		begun.Add(1)
+		done.Go(func() {
+			w, err := b.Create(context.Background(), 1, 400_000)
+			if err != nil {
+				t.Error(err)
+				begun.Done()
+				return
+			}
+			defer w.Release()
+			begun.Done()
+			if _, err := w.Write(content(1, 300_000)); err != nil { // this may wait
+				t.Error(err)
+			}
+			<-enough
+		})
+	}
+	begun.Wait()
+	for i := range 5 {
+		wantBlob(t, b, 2, keep(t, b, 2, content(i, 500_000), nil), content(i, 500_000))
+		wantBlob(t, b, 1, keep(t, b, 1, content(i, 1000), nil), content(i, 1000))
+	}
+	close(enough)
+	done.Wait()
+	wantBlob(t, b, 1, keep(t, b, 1, content(7, 500_000), nil), content(7, 500_000))
+}
