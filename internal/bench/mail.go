@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"os"
 	"slices"
@@ -83,6 +84,17 @@ type MailSummary struct {
 	Largest  float64 `json:"largest"`
 	Rare     string  `json:"rare"`
 	Common   string  `json:"common"`
+}
+
+// Messages returns the first n of the supply, as often as they are wanted.
+func (m *Mail) Messages(n int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i := range n {
+			if !yield(m.takeAt(i).appendTo(nil)) {
+				return
+			}
+		}
+	}
 }
 
 // Summary describes the mail.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -15,8 +14,8 @@ import (
 
 // Who opens blobs in the order in which they were written makes few reads.
 func TestReadAhead(t *testing.T) {
-	var bytesRead atomic.Int64
-	opts := bloblog.Options{FS: countingFS{vfs.NewMem(), &bytesRead}}
+	fs := counting(vfs.NewMem())
+	opts := bloblog.Options{FS: fs}
 	s := open(t, "blobs", opts)
 	var refs []driver.Ref
 	var want [][]byte
@@ -35,11 +34,11 @@ func TestReadAhead(t *testing.T) {
 	must(t, s.Close())
 	s = open(t, "blobs", opts) // reads what it has not created itself, which counts
 	defer s.Close()
-	bytesRead.Store(0)
+	fs.read.Store(0)
 	for i, ref := range refs {
 		wantBytes(t, s, ref, want[i])
 	}
-	if n := bytesRead.Load(); n < total || n > total*3/2 {
+	if n := fs.read.Load(); n < total || n > total*3/2 {
 		t.Errorf("%d bytes were read for %d of blobs", n, total)
 	}
 	// In the reverse order nothing is ahead.

@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/internal/overlayfs"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
@@ -76,10 +79,16 @@ func BenchmarkOpenBlob(b *testing.B) {
 	}
 }
 
-// BenchmarkOpenStore opens a store of 200,000 blobs of 1 kB in segments of
-// 1 MB (as many segments as 12 GB of mail have), a third of it dead.
+// BenchmarkOpenStore opens a store of 200,000 blobs of 1 kB in segments of 200 kB
+// (about 1,000 of them, as 64 GB of mail have), a third of it dead. Then there is
+// one that a crash has left, whose last segment, of 64 MB, is to be read through.
 func BenchmarkOpenStore(b *testing.B) {
-	dir, opts := b.TempDir(), bloblog.Options{SegmentBytes: 1 << 20, Manual: true}
+	b.Run("closed", func(b *testing.B) { openStore(b, false) })
+	b.Run("crashed", func(b *testing.B) { openStore(b, true) })
+}
+
+func openStore(b *testing.B, crashed bool) {
+	dir, opts := b.TempDir(), bloblog.Options{SegmentBytes: 200 << 10, Manual: true}
 	s := open(b, dir, opts)
 	const blobs = 200_000
 	data := text(1, 1000)
@@ -93,14 +102,26 @@ func BenchmarkOpenStore(b *testing.B) {
 		}
 	}
 	must(b, s.Close())
+	if crashed {
+		left := open(b, dir, bloblog.Options{Manual: true})
+		defer left.Close()
+		for i := range 9_900 {
+			_, w, err := write(left, driver.Account(i%1000), text(i, 6000))
+			must(b, err)
+			w.Release()
+		}
+		must(b, left.Sync(context.Background()))
+	}
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for b.Loop() {
+		opts.FS = overlayfs.New(vfs.Default) // the folder stays as it is
 		s = open(b, dir, opts)
 		b.StopTimer()
 		runtime.GC()
 		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(s.Stats().Segments), "segments")
 		must(b, s.Close())
 		b.StartTimer()
 	}

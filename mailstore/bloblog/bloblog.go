@@ -19,6 +19,7 @@
 package bloblog
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"log/slog"
@@ -127,6 +128,7 @@ type Store struct {
 	fresh     map[driver.Ref]bool    // finished while a Sweep was gathering
 	free      []*lane                // begun, and nobody writes to them
 	spare     *lane                  // the next shared one, or nil
+	idle      list.List              // sealed segments without users, the one used last at the end
 	dirty     map[*segment][]*writer // written to since the last sync
 	lost      int                    // writers whose blob a failed sync has lost
 	toSeal    []sealing              // full, or left by a crash
@@ -300,11 +302,19 @@ func (s *Store) acquire(id uint32) *segment {
 func (s *Store) acquireLocked(id uint32) *segment {
 	g := s.segments[id]
 	if g != nil {
-		g.users++
 		s.clock++
-		g.used = s.clock
+		s.holdLocked(g)
 	}
 	return g
+}
+
+// holdLocked counts one more user, for release.
+func (s *Store) holdLocked(g *segment) {
+	g.users++
+	if g.idle != nil {
+		s.idle.Remove(g.idle)
+		g.idle = nil
+	}
 }
 
 // release gives the segment back. The last user of a doomed one removes it, and
@@ -313,35 +323,17 @@ func (s *Store) release(g *segment) {
 	s.mu.Lock()
 	g.users--
 	remove := g.doomed && g.users == 0
-	var idle *segment
-	if !remove && int(s.opened.Load()) > s.opts.OpenFiles {
-		idle = s.idlestLocked()
+	if !g.doomed && g.users == 0 && g.isSealed() {
+		g.idle = s.idle.PushBack(g)
+	}
+	for int(s.opened.Load()) > s.opts.OpenFiles && s.idle.Len() > 0 {
+		oldest := s.idle.Remove(s.idle.Front()).(*segment)
+		oldest.idle = nil
+		oldest.closeFile() // it was read only
 	}
 	s.mu.Unlock()
 	if remove {
 		s.remove(g)
-	}
-	if idle != nil {
-		s.closeIdle(idle)
-	}
-}
-
-// idlestLocked returns the open segment that was used longest ago, among those
-// that may be closed.
-func (s *Store) idlestLocked() (idlest *segment) {
-	for _, g := range s.segments {
-		if g.users == 0 && (idlest == nil || g.used < idlest.used) && g.isOpen() && g.isSealed() {
-			idlest = g
-		}
-	}
-	return idlest
-}
-
-func (s *Store) closeIdle(g *segment) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if g.users == 0 {
-		g.closeFile()
 	}
 }
 

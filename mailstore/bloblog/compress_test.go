@@ -16,15 +16,19 @@ import (
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
-// countingFS counts the bytes that are read from the segments.
+// countingFS counts the bytes that are read from the segments, and their files.
 type countingFS struct {
 	vfs.FS
-	read *atomic.Int64
+	read, open, opened *atomic.Int64
+}
+
+func counting(fs vfs.FS) countingFS {
+	return countingFS{fs, new(atomic.Int64), new(atomic.Int64), new(atomic.Int64)}
 }
 
 type countingFile struct {
 	vfs.File
-	read *atomic.Int64
+	fs countingFS
 }
 
 func (f countingFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -32,13 +36,20 @@ func (f countingFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	return countingFile{file, f.read}, nil
+	f.open.Add(1)
+	f.opened.Add(1)
+	return countingFile{file, f}, nil
 }
 
 func (f countingFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
-	f.read.Add(int64(n))
+	f.fs.read.Add(int64(n))
 	return n, err
+}
+
+func (f countingFile) Close() error {
+	f.fs.open.Add(-1)
+	return f.File.Close()
 }
 
 // prose makes n bytes that can be compressed to less than two thirds.
@@ -112,7 +123,7 @@ func TestPartOfALongBlob(t *testing.T) {
 		s := open(t, "blobs", bloblog.Options{FS: mem, Compress: compress})
 		ref := mustKeep(t, s, 1, data)
 		must(t, s.Close())
-		fs := countingFS{mem, new(atomic.Int64)}
+		fs := counting(mem)
 		s = open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
 		b, err := s.Open(context.Background(), 1, ref)
 		must(t, err)

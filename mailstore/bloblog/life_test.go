@@ -325,3 +325,39 @@ func TestForgedRecord(t *testing.T) {
 	}))
 	must(t, s.Close())
 }
+
+// TestOpenFiles reads here and there in a store of many segments: few files stay
+// open, and those are the ones that were used last.
+func TestOpenFiles(t *testing.T) {
+	mem := vfs.NewMem()
+	opts := bloblog.Options{FS: mem, Manual: true, SegmentBytes: 1, OpenFiles: 5}
+	s := open(t, "blobs", opts)
+	var refs []driver.Ref
+	for i := range 50 {
+		refs = append(refs, mustKeep(t, s, 1, text(i, 1000)))
+	}
+	must(t, s.Tidy(context.Background()))
+	must(t, s.Close())
+	fs := counting(mem)
+	opts.FS = fs
+	s = open(t, "blobs", opts)
+	for i, ref := range refs {
+		wantBytes(t, s, ref, text(i, 1000))
+		if n := fs.open.Load(); n > 5 {
+			t.Fatalf("%d files are open", n)
+		}
+	}
+	before := fs.opened.Load()
+	for range 3 {
+		for i := 45; i < 50; i++ {
+			wantBytes(t, s, refs[i], text(i, 1000))
+		}
+	}
+	if n := fs.opened.Load() - before; n != 0 {
+		t.Errorf("%d files that were open were opened again", n)
+	}
+	must(t, s.Close())
+	if n := fs.open.Load(); n != 0 {
+		t.Errorf("%d files are open after the end", n)
+	}
+}

@@ -2,6 +2,7 @@ package bloblog
 
 import (
 	"cmp"
+	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -24,11 +25,11 @@ type segment struct {
 	opened *atomic.Int32
 
 	// Guarded by Store.mu.
-	users   int   // readers and writers that need the file
-	dead    int64 // bytes of records that nobody needs
-	used    int64 // the store's clock when it was last used
-	doomed  bool  // to be removed when users is 0
-	failed  bool  // a sync has failed: nothing more is written to it
+	users   int           // readers and writers that need the file
+	dead    int64         // bytes of records that nobody needs
+	idle    *list.Element // in Store.idle, or nil
+	doomed  bool          // to be removed when users is 0
+	failed  bool          // a sync has failed: nothing more is written to it
 	entries []entry
 
 	mu      sync.Mutex
@@ -101,12 +102,6 @@ func (g *segment) setFile(f vfs.File) {
 	defer g.mu.Unlock()
 	g.file = f
 	g.opened.Add(1)
-}
-
-func (g *segment) isOpen() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.file != nil
 }
 
 func (g *segment) isSealed() bool {

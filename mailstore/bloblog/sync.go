@@ -76,7 +76,7 @@ func (s *Store) syncDirty() error {
 	s.dirty = make(map[*segment][]*writer, 1)
 	lost := s.lost
 	for g := range dirty {
-		g.users++ // keeps the file open
+		s.holdLocked(g) // keeps the file open
 	}
 	s.mu.Unlock()
 

@@ -92,8 +92,12 @@ func (s *Store) sealAll() error {
 			s.toSeal = append(s.toSeal, job)
 		} else {
 			g.entries = nil
+			s.holdLocked(g)
 		}
 		s.mu.Unlock()
+		if err == nil {
+			s.release(g) // from now on its file may be closed
+		}
 	}
 	return failed
 }
