@@ -139,7 +139,7 @@ func (s *storeServer) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	store, err := mailstore.Open(context.Background(), kv, blobs, mailstore.Options{Logger: log, ColumnRows: 3})
+	store, err := mailstore.Open(context.Background(), kv, blobs, mailstore.Options{Logger: log, ColumnRows: 3, DeriveDelay: 1})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -210,57 +210,58 @@ const (
 	derivePause    = 50 * time.Millisecond
 )
 
-// deriveLoop runs steps until nothing is left to do.
+// deriveLoop runs steps until nothing is left to do. It begins a moment after it
+// was called for, when there is more to do at once.
 func (a *account) deriveLoop() {
-	ctx, retry := a.store.ctx, time.Duration(0)
+	ctx := a.store.ctx
+	pause, retry := a.store.opts.DeriveDelay, time.Duration(0)
 	for {
-		worked := time.Duration(0)
-		failed := false
-		for i, d := range a.store.derivers {
-			a.mu.Lock()
-			wanted := a.wants(i)
-			a.mu.Unlock()
-			if !wanted {
-				continue
-			}
-			select {
-			case a.store.deriveSlots <- struct{}{}:
-			case <-ctx.Done():
-			}
-			if ctx.Err() != nil {
-				a.endDeriving()
-				return
-			}
-			began := time.Now()
-			err := guard(func() error { return a.deriveStep(ctx, i) })
-			worked += time.Since(began)
-			<-a.store.deriveSlots
-			if imap.KindOf(err) == imap.Closed || ctx.Err() != nil {
-				a.endDeriving()
-				return
-			}
-			if err != nil {
-				failed = true
-				if retry == 0 {
-					a.store.opts.Logger.Warn("building "+d.what()+" in the background; it is tried again", "account", a.user, "err", err)
-				}
-			}
-		}
-		if !failed && a.restDeriving() {
-			return
-		}
-		pause := min(worked, derivePause)
-		if retry = min(2*retry, deriveRetryMax); !failed {
-			retry = 0
-		} else {
-			retry = max(retry, deriveRetry)
-			pause = retry
-		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
+		began := time.Now()
+		err := a.deriveRound(ctx)
+		switch {
+		case ctx.Err() != nil || imap.KindOf(err) == imap.Closed:
+			a.endDeriving()
+			return
+		case err != nil:
+			if retry == 0 {
+				a.store.opts.Logger.Warn("work in the background fails, and is tried again", "account", a.user, "err", err)
+			}
+			retry = min(max(2*retry, deriveRetry), deriveRetryMax)
+			pause = retry
+		case a.restDeriving():
+			return
+		default:
+			pause, retry = min(time.Since(began), derivePause), 0
+		}
 	}
+}
+
+// deriveRound makes a step of each deriver that has something to do. The error
+// is that of the last one that failed.
+func (a *account) deriveRound(ctx context.Context) (failed error) {
+	for i, d := range a.store.derivers {
+		a.mu.Lock()
+		wanted := a.wants(i)
+		a.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		select {
+		case a.store.deriveSlots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err := guard(func() error { return a.deriveStep(ctx, i) })
+		<-a.store.deriveSlots
+		if err != nil {
+			failed = imap.E("mailstore: build "+d.what(), imap.Other, err)
+		}
+	}
+	return failed
 }
 
 // restDeriving ends the loop where nothing is left to do.

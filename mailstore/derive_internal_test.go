@@ -96,7 +96,7 @@ func newDeriveBench(t testing.TB, d deriver) *deriveBench {
 
 func (b *deriveBench) open(d deriver) {
 	b.t.Helper()
-	store, err := Open(b.t.Context(), b.kv, b.blobs, Options{Logger: slog.New(slog.DiscardHandler)})
+	store, err := Open(b.t.Context(), b.kv, b.blobs, Options{DeriveDelay: 1, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestDeriveLeavesAStoreAsItIs(t *testing.T) {
 	b := newDeriveBench(t, &sizer{step: 100})
 	b.append(0, 8)
 	b.close()
-	store, err := Open(t.Context(), b.kv, b.blobs, Options{Logger: slog.New(slog.DiscardHandler), AsItIs: true})
+	store, err := Open(t.Context(), b.kv, b.blobs, Options{DeriveDelay: 1, Logger: slog.New(slog.DiscardHandler), AsItIs: true})
 	if err != nil {
 		t.Fatal(err)
 	}

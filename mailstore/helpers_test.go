@@ -25,6 +25,9 @@ type bench struct {
 
 func quiet(opts mailstore.Options) mailstore.Options {
 	opts.Logger = slog.New(slog.DiscardHandler)
+	if opts.DeriveDelay == 0 {
+		opts.DeriveDelay = time.Nanosecond
+	}
 	return opts
 }
 

@@ -231,7 +231,7 @@ func TestSearchTextAgrees(t *testing.T) {
 	for seed := range seeds {
 		b := &textBench{t: t, rng: rand.New(rand.NewPCG(seed, 1)), texts: make(map[uint64]*message.Text)}
 		b.kv, b.blobs = memkv.NewKV(memkv.RunTwice()), memkv.NewBlobs()
-		b.opts = Options{Logger: slog.New(slog.DiscardHandler), TextBatch: 1 + b.rng.IntN(20), TxnBytes: b.rng.IntN(2) * 20_000, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
+		b.opts = Options{DeriveDelay: 1, Logger: slog.New(slog.DiscardHandler), TextBatch: 1 + b.rng.IntN(20), TxnBytes: b.rng.IntN(2) * 20_000, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
 		b.open()
 		b.must(ignoreExists(b.a.Create(context.Background(), "Other", nil)))
 		boxes := []string{imap.Inbox, "Other"}

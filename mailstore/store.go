@@ -58,6 +58,10 @@ type Options struct {
 	// ColumnRows is the number of messages in a block of the columns that SEARCH
 	// reads; 0 means 256. Only tests want less.
 	ColumnRows int
+	// DeriveDelay is how long new messages wait until columns and the index of
+	// texts are made for them, so that this is done for many at once; 0 means
+	// 300 ms. Searches do not depend on it.
+	DeriveDelay time.Duration
 	// TextBatch is how many messages wait before the text index takes them, as
 	// a segment that has up to a hundred times as many; 0 means 512. Only tests
 	// want less.
@@ -91,6 +95,9 @@ func (o Options) withDefaults() Options {
 	set(&o.PageRows, mailindex.PageRows)
 	set(&o.FoldRows, 2048)
 	set(&o.ColumnRows, blockMessages)
+	if o.DeriveDelay == 0 {
+		o.DeriveDelay = 300 * time.Millisecond
+	}
 	set(&o.TextBatch, 512)
 	return o
 }

@@ -54,7 +54,7 @@ func TestCheckTextIndex(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := &textBench{t: t, rng: rand.New(rand.NewPCG(1, 9)), texts: make(map[uint64]*message.Text)}
 			b.kv, b.blobs = memkv.NewKV(memkv.RunTwice()), memkv.NewBlobs()
-			b.opts = Options{Logger: slog.New(slog.DiscardHandler), TextBatch: 10, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
+			b.opts = Options{DeriveDelay: 1, Logger: slog.New(slog.DiscardHandler), TextBatch: 10, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
 			b.open()
 			for len(b.texts) < 150 {
 				b.append(imap.Inbox)
