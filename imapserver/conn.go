@@ -46,10 +46,9 @@ type Conn struct {
 	stopLook  func()     // ends the look at the mailbox that an idling client waits for
 	enabled   enabled
 	counts    counts
-	ending    bool        // BYE has been sent
-	limit     *time.Timer // of the command that is under way
-	idler     *Call       // the IDLE that is under way
-	silent    time.Time   // since when the client has given no command
+	ending    bool      // BYE has been sent
+	idler     *Call     // the IDLE that is under way
+	silent    time.Time // since when the client has given no command
 	values    map[any]any
 
 	// parked is set while the reader waits for the client without holding mu,
@@ -59,6 +58,7 @@ type Conn struct {
 	reading        atomic.Bool // a command is read, and none runs yet
 	// leaving is the BYE that is to be said when no command is under way.
 	leaving atomic.Pointer[hangUp]
+	command atomic.Pointer[underWay] // nil between commands
 	// poller is the selected mailbox, for Poll, which does not hold mu. Anything
 	// but nil in it can be called.
 	poller atomic.Pointer[Poller]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,23 +23,62 @@ func (c *Conn) patience(limit time.Duration) time.Time {
 
 var errTooLong = errors.New("imapserver: the back end takes too long")
 
+// underWay is a command whose time is limited.
+type underWay struct {
+	since  atomic.Int64 // when the back end's time began; see Server.elapsed
+	cancel context.CancelCauseFunc
+}
+
 // limitCommand returns a context that ends, with errTooLong as its cause, when
 // the back end takes too long. done must be called. mu is held.
 func (c *Conn) limitCommand(ctx context.Context) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	c.limit = time.AfterFunc(c.srv.limits.Command, func() { cancel(errTooLong) })
+	u := &underWay{cancel: cancel}
+	u.since.Store(c.srv.elapsed())
+	c.command.Store(u)
+	c.srv.watchCommands()
 	return ctx, func() {
-		c.limit.Stop()
-		c.limit = nil
+		c.command.Store(nil)
 		cancel(nil)
 	}
 }
 
 // progress restarts the back end's time: until now the client was waited for.
-// mu is held.
 func (c *Conn) progress() {
-	if c.limit != nil {
-		c.limit.Reset(c.srv.limits.Command)
+	if u := c.command.Load(); u != nil {
+		u.since.Store(c.srv.elapsed())
+	}
+}
+
+// elapsed is the time since the server was made, in nanoseconds.
+func (s *Server) elapsed() int64 { return int64(time.Since(s.made)) }
+
+// watchCommands makes sure that somebody looks after commands that take too
+// long. That is one timer for all, and none while nobody gives a command: a timer
+// for each command costs more than many a command does, as it wakes up another
+// thread to wait for it.
+func (s *Server) watchCommands() {
+	if !s.watching.Load() && s.watching.CompareAndSwap(false, true) {
+		time.AfterFunc(s.limits.Command/8, s.endOverdue)
+	}
+}
+
+// endOverdue ends the commands that have taken too long, and comes again while
+// there are others.
+func (s *Server) endOverdue() {
+	s.watching.Store(false) // before it looks, so that no command is missed
+	limit, others := s.elapsed()-int64(s.limits.Command), false
+	for _, c := range s.Connections() {
+		switch u := c.command.Load(); {
+		case u == nil:
+		case u.since.Load() <= limit:
+			u.cancel(errTooLong)
+		default:
+			others = true
+		}
+	}
+	if others {
+		s.watchCommands()
 	}
 }
 

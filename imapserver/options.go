@@ -100,7 +100,8 @@ type Limits struct {
 	// KeepAlive is how often an idling client is sent an untagged OK, so that
 	// routers do not forget the connection; 4 minutes.
 	KeepAlive time.Duration
-	// Command is how long a command may wait for the back end; 10 minutes.
+	// Command is how long a command may wait for the back end; 10 minutes. It may
+	// be an eighth longer.
 	Command time.Duration
 
 	// Line bounds the octets of a command outside of literals; 256 kB, before

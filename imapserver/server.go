@@ -30,9 +30,11 @@ type Server struct {
 	gate      *gate
 	features  Features
 
-	lastID atomic.Uint64
-	ctx    context.Context // ends when the server stops
-	cancel context.CancelCauseFunc
+	lastID   atomic.Uint64
+	made     time.Time
+	watching atomic.Bool     // a timer looks after the commands that are under way
+	ctx      context.Context // ends when the server stops
+	cancel   context.CancelCauseFunc
 
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
@@ -74,7 +76,7 @@ func New(backend Backend, auth Authenticator, opts Options) (*Server, error) {
 	limits := opts.Limits.withDefaults()
 	return &Server{
 		backend: backend, auth: auth, opts: opts, limits: limits, reg: reg,
-		pool: imapwire.NewBufferPool(0), log: opts.Log,
+		pool: imapwire.NewBufferPool(0), log: opts.Log, made: time.Now(),
 		gate:     newGate(limits, opts.Allow, opts.Deny),
 		features: backend.Features(),
 		ctx:      ctx, cancel: cancel,

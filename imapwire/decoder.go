@@ -58,7 +58,7 @@ type DecoderOptions struct {
 }
 
 // tinySize is the room for the first bytes after an idle time.
-const tinySize = 64
+const tinySize = 128
 
 // Decoder reads IMAP commands. Its errors stick: after the first failure every
 // method does nothing and returns zero values until [Decoder.Begin], so a

@@ -222,7 +222,7 @@ type bench struct {
 
 func (b *bench) clean() {
 	for _, s := range b.servers {
-		s.clean()
+		s.clean(b.cfg.Keep)
 	}
 }
 

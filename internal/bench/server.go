@@ -106,7 +106,7 @@ func (s *server) open(ctx context.Context) error {
 			return nil
 		}
 	}
-	s.clean()
+	s.clean(false)
 	return s.fill(ctx, 0, s.main(), s.cfg.Messages)
 }
 
@@ -157,9 +157,9 @@ func (s *server) take(n int) []message {
 	return messages
 }
 
-// clean deletes the mailboxes that this program has made, for all users. What
-// cannot be deleted stays.
-func (s *server) clean() {
+// clean deletes the mailboxes that this program has made, for all users, but the
+// main one where keep is set. What cannot be deleted stays.
+func (s *server) clean(keep bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	users := 1
@@ -179,7 +179,7 @@ func (s *server) clean() {
 			}
 		})
 		for _, name := range names {
-			if err == nil && (name != s.main() || !s.cfg.Keep) {
+			if err == nil && (name != s.main() || !keep) {
 				_, _ = c.do("DELETE " + quote(name))
 			}
 		}
