@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"slices"
+	"strconv"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
@@ -11,6 +12,10 @@ import (
 
 // condStore is RFC 7162 without its quick resynchronisation.
 func condStore() *Extension {
+	modSeq := rowAtt(func(dst []byte, m *FetchMessage) []byte {
+		return append(strconv.AppendUint(append(dst, "MODSEQ ("...), uint64(m.Row.ModSeq), 10), ')')
+	})
+	modSeq.Enables = (*Conn).enableCondStore
 	return &Extension{
 		Name: "CONDSTORE", RFC: "7162", Needs: FeatureHistory,
 		Capabilities: []Capability{{Name: "CONDSTORE"}},
@@ -25,13 +30,8 @@ func condStore() *Extension {
 			w.ModSeq(max(m.HighestModSeq, 1))
 			return nil
 		}}},
-		FetchItems: []*FetchItem{{Name: "MODSEQ", Att: &FetchAtt{Enables: (*Conn).enableCondStore, Write: func(w *imapwire.Encoder, m *FetchMessage) error {
-			w.Raw("MODSEQ (")
-			w.ModSeq(m.Row.ModSeq)
-			w.Raw(")")
-			return nil
-		}}}},
-		FetchMods: []*FetchModifier{{Name: "CHANGEDSINCE", Parse: parseChangedSince}},
+		FetchItems: []*FetchItem{{Name: "MODSEQ", Att: modSeq}},
+		FetchMods:  []*FetchModifier{{Name: "CHANGEDSINCE", Parse: parseChangedSince}},
 		StoreMods: []*StoreModifier{{Name: "UNCHANGEDSINCE", Parse: func(c *Call, d *imapwire.Decoder, opts *StoreOptions) {
 			d.SP()
 			opts.UnchangedSince, opts.HasUnchangedSince = d.ModSeqOrZero(), true

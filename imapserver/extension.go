@@ -141,6 +141,8 @@ type FetchAtt struct {
 	// sent is what the client sees of it where that depends on arguments, with
 	// the octets it asks for: equal ones are written once.
 	sent string
+	// row appends what Write writes, for items that the index alone has; see rowAtt.
+	row func(dst []byte, m *FetchMessage) []byte
 }
 
 // FetchModifier is a modifier of FETCH, in parentheses behind the items (RFC 4466

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
@@ -296,12 +297,18 @@ type fetcher struct {
 // writeRows writes responses that need the index only.
 func (f *fetcher) writeRows(ctx context.Context, uids imap.UIDSet) error {
 	m := FetchMessage{from: f}
+	write := func() error { return f.write(&m) }
+	if !slices.ContainsFunc(f.opts.Atts, func(a *FetchAtt) bool { return a.row == nil || a.Check != nil }) && f.seen.IsEmpty() {
+		response := func(dst []byte) []byte { return f.appendRow(dst, &m) }
+		w := f.c.Conn.enc
+		write = func() error { w.Append(response); return w.Err() }
+	}
 	for p, i := range rowsOf(f.sel.view, uids) {
 		m.Row, m.Seq = p.Row(i), imap.SeqNum(p.First+i+1)
 		if f.opts.Keep != nil && !f.opts.Keep(m.Row) {
 			continue
 		}
-		if err := f.write(&m); err != nil {
+		if err := write(); err != nil {
 			return err
 		}
 		if i == 0 && ctx.Err() != nil { // asked once a page
@@ -309,6 +316,19 @@ func (f *fetcher) writeRows(ctx context.Context, uids imap.UIDSet) error {
 		}
 	}
 	return nil
+}
+
+// appendRow appends a response of items that the index alone has.
+func (f *fetcher) appendRow(dst []byte, m *FetchMessage) []byte {
+	dst = strconv.AppendUint(append(dst, "* "...), uint64(m.Seq), 10)
+	dst = append(dst, " FETCH ("...)
+	for i, a := range f.opts.Atts {
+		if i > 0 {
+			dst = append(dst, ' ')
+		}
+		dst = a.row(dst, m)
+	}
+	return append(dst, ")\r\n"...)
 }
 
 // fetchBatch is how many rows are asked of the back end at a time, fetchFirst

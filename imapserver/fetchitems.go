@@ -2,6 +2,7 @@ package imapserver
 
 import (
 	"io"
+	"strconv"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapwire"
@@ -10,26 +11,18 @@ import (
 // baseFetchItems are the items of RFC 3501 and RFC 9051.
 func baseFetchItems() []*FetchItem {
 	return []*FetchItem{
-		{Name: "UID", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
-			w.Raw("UID ")
-			w.Number(uint32(m.Row.UID))
-			return nil
-		}}},
-		{Name: "FLAGS", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
-			w.Raw("FLAGS ")
-			m.from.sel.writeFlagSet(w, m.Row.UID, m.Row.Flags)
-			return nil
-		}}},
-		{Name: "INTERNALDATE", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
-			w.Raw("INTERNALDATE ")
-			w.DateTime(m.Row.Date)
-			return nil
-		}}},
-		{Name: "RFC822.SIZE", Att: &FetchAtt{Write: func(w *imapwire.Encoder, m *FetchMessage) error {
-			w.Raw("RFC822.SIZE ")
-			w.Number(m.Row.Size)
-			return nil
-		}}},
+		{Name: "UID", Att: rowAtt(func(dst []byte, m *FetchMessage) []byte {
+			return strconv.AppendUint(append(dst, "UID "...), uint64(m.Row.UID), 10)
+		})},
+		{Name: "FLAGS", Att: rowAtt(func(dst []byte, m *FetchMessage) []byte {
+			return append(append(dst, "FLAGS "...), m.from.sel.wireFlags(m.Row.UID, m.Row.Flags)...)
+		})},
+		{Name: "INTERNALDATE", Att: rowAtt(func(dst []byte, m *FetchMessage) []byte {
+			return imapwire.AppendDateTime(append(dst, "INTERNALDATE "...), m.Row.Date)
+		})},
+		{Name: "RFC822.SIZE", Att: rowAtt(func(dst []byte, m *FetchMessage) []byte {
+			return strconv.AppendUint(append(dst, "RFC822.SIZE "...), uint64(m.Row.Size), 10)
+		})},
 		wireItem("ENVELOPE", func(m *FetchMessage) []byte { return m.Wire.Envelope }),
 		wireItem("BODYSTRUCTURE", func(m *FetchMessage) []byte { return m.Wire.BodyStructure }),
 		{Name: "BODY", Parse: parseBody(true)},
@@ -38,6 +31,15 @@ func baseFetchItems() []*FetchItem {
 		{Name: "RFC822.HEADER", Att: (&bodySection{name: "RFC822.HEADER", part: partHeader}).att(false)},
 		{Name: "RFC822.TEXT", Att: (&bodySection{name: "RFC822.TEXT", part: partText}).att(true)},
 	}
+}
+
+// rowAtt is an item that the index alone has, as row appends it. Where all items
+// of a FETCH are of that kind, a response is one piece (fetcher.writeRows).
+func rowAtt(row func(dst []byte, m *FetchMessage) []byte) *FetchAtt {
+	return &FetchAtt{row: row, Write: func(w *imapwire.Encoder, m *FetchMessage) error {
+		w.Append(func(dst []byte) []byte { return row(dst, m) })
+		return nil
+	}}
 }
 
 // wireItem is an item whose value is kept in wire form.

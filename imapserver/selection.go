@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
-	"github.com/rookery-mail/rookery/imapwire"
 	"github.com/rookery-mail/rookery/mailindex"
 )
 
@@ -236,7 +235,7 @@ func (s *selection) writeFlagsOf(c *Conn, pos int, row mailindex.Row, t told) {
 	}
 	if t.flags {
 		w.Raw(space + "FLAGS ")
-		s.writeFlagSet(w, row.UID, row.Flags)
+		w.RawBytes(s.wireFlags(row.UID, row.Flags))
 		space = " "
 	}
 	if t.modseq {
@@ -247,14 +246,14 @@ func (s *selection) writeFlagsOf(c *Conn, pos int, row mailindex.Row, t told) {
 	w.Raw(")\r\n")
 }
 
-// writeFlagSet writes the flags of a message with \Recent where it has it.
-func (s *selection) writeFlagSet(w *imapwire.Encoder, uid imap.UID, id mailindex.FlagsID) {
+// wireFlags returns the flags of a message as they are sent, with \Recent where
+// it has it.
+func (s *selection) wireFlags(uid imap.UID, id mailindex.FlagsID) []byte {
 	set := s.view.Flags(id)
 	if s.isRecent(uid) {
-		w.RawBytes(set.WireRecent())
-	} else {
-		w.RawBytes(set.Wire())
+		return set.WireRecent()
 	}
+	return set.Wire()
 }
 
 // resolve turns a set of sequence numbers, or in a UID command of UIDs, into
