@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 BENCHTIME   ?= 1s
 PKG         ?= ./...
 
-.PHONY: all build test race lint fuzz e2e bench bench-peers vuln generate ci
+.PHONY: all build test race lint fuzz e2e bench bench-peers bench-growth vuln generate ci
 
 all: build lint test
 
@@ -45,6 +45,11 @@ bench:
 # Debian only, as root: compares with Dovecot and Cyrus, rewrites docs/benchmarks.md.
 bench-peers:
 	bench/peers
+
+# How cost grows with messages, connections and accounts: about six minutes on four
+# processors; rewrites docs/growth-*.svg and their section in docs/benchmarks.md.
+bench-growth:
+	bench/growth
 
 vuln:
 	CGO_ENABLED=0 go tool govulncheck $(PKG)

@@ -31,13 +31,20 @@ Each figure is the median of several rounds. With --against, the servers take
 turns, round by round, and the ratio says how many times better the first one
 is. With --pid, the server's processor time is shown beside each figure; the
 last column is how much of one processor this program itself took: where that
-comes near 100 % the client is what was measured.`
+comes near 100 % the client is what was measured.
+
+--grow shows how cost grows: it measures one server again and again while the
+messages of a mailbox, the connections or the accounts become more. Messages are
+multiplied by COPY, so a mailbox of 1,000,000 is there in seconds or minutes. For
+connections and accounts name users with a %d, and how many with --users.`
 
 type benchFlags struct {
 	cfg         bench.Config
 	targets     [2]bench.Target
 	mail, size  string
 	run         string
+	grow        string
+	sizes       []int
 	seed        uint64
 	list        bool
 	json, mdown bool
@@ -69,6 +76,8 @@ func newBench(std streams) *cobra.Command {
 	fl.IntVar(&f.cfg.Users, "users", 8, "how many users a %d stands for")
 	fl.StringVar(&f.run, "run", "", "the `workloads` to run, names or patterns (fetch-*) with commas between; default: all but the extra ones")
 	fl.BoolVar(&f.list, "list", false, "list the workloads and end")
+	fl.StringVar(&f.grow, "grow", "", "measure how cost grows with `what`: messages, connections or accounts")
+	fl.IntSliceVar(&f.sizes, "sizes", nil, "the `sizes` to grow through, with commas between")
 	fl.IntVar(&f.cfg.Messages, "messages", 10_000, "how many messages the mailbox has that is read")
 	fl.StringVar(&f.mail, "mail", "", "an mbox or Maildir with mail to use; default: generated")
 	fl.StringVar(&f.size, "size", "6kB", "the mean `size` of generated messages")
@@ -155,19 +164,33 @@ func (f *benchFlags) measure(cmd *cobra.Command, std streams) error {
 	}
 	p := &benchProgress{out: std.err, live: term.IsTerminal(int(std.err.Fd()))}
 	f.cfg.Reporter = p
+	if f.grow != "" {
+		growth, err := bench.Grow(cmd.Context(), f.cfg, f.grow, f.sizes)
+		p.clear()
+		if growth == nil {
+			return usage("--grow: %w", err)
+		}
+		return errors.Join(err, f.print(std.out, growth))
+	}
 	report, err := bench.Run(cmd.Context(), f.cfg)
 	p.clear()
 	if report == nil {
 		return err
 	}
+	if len(report.Results) == 0 && !f.json {
+		return err
+	}
+	return errors.Join(err, f.print(std.out, report))
+}
+
+// print writes a report as JSON or as its table.
+func (f *benchFlags) print(out io.Writer, report interface{ Table(markdown bool) string }) error {
 	if f.json {
-		enc := json.NewEncoder(std.out)
+		enc := json.NewEncoder(out)
 		enc.SetIndent("", " ")
-		return errors.Join(err, enc.Encode(report))
+		return enc.Encode(report)
 	}
-	if len(report.Results) > 0 {
-		fmt.Fprint(std.out, report.Table(f.mdown))
-	}
+	_, err := fmt.Fprint(out, report.Table(f.mdown))
 	return err
 }
 

@@ -62,6 +62,47 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestGrow lets everything grow a little.
+func TestGrow(t *testing.T) {
+	users := imapserver.Passwords{"u1": "p", "u2": "p", "u3": "p"}
+	mail, err := bench.GenerateMail(60, 3000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for by, sizes := range map[string][]int{"messages": {50, 1500}, "connections": {1, 7}, "accounts": {1, 3}} {
+		t.Run(by, func(t *testing.T) {
+			g, err := bench.Grow(t.Context(), bench.Config{
+				Targets: []bench.Target{{Addr: serve(t, users), User: "u%d", Password: "p"}}, Mail: mail, Users: 3, Connections: 2,
+				Time: time.Millisecond, Timeout: time.Minute,
+			}, by, sizes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ran := 0
+			for _, c := range g.Curves {
+				if c.Skipped != "" {
+					continue
+				}
+				ran++
+				for i, p := range c.Points {
+					if p.Error != "" || p.Median <= 0 || p.N != sizes[i] {
+						t.Errorf("%s: %+v", c.Workload, p)
+					}
+				}
+				if len(c.Points) != len(sizes) || !strings.Contains(g.Table(true), "| "+c.Workload+" |") {
+					t.Errorf("%s has %d points, or is not in the table", c.Workload, len(c.Points))
+				}
+			}
+			if ran < 3 {
+				t.Errorf("only %d workloads ran", ran)
+			}
+		})
+	}
+	if _, err := bench.Grow(t.Context(), bench.Config{Targets: []bench.Target{{Addr: "127.0.0.1:1", User: "u"}}, Mail: mail}, "hope", nil); err == nil {
+		t.Error("anything can grow")
+	}
+}
+
 // TestLeavesNothing looks whether the mailboxes are gone after a run.
 func TestLeavesNothing(t *testing.T) {
 	users := imapserver.Passwords{"u1": "p", "u2": "p"}

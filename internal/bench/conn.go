@@ -308,6 +308,16 @@ func (c *conn) idle() error {
 	return c.nc.SetDeadline(time.Time{})
 }
 
+// endIdle ends IDLE.
+func (c *conn) endIdle() error {
+	c.out = append(c.out, "DONE\r\n"...)
+	if err := c.send(); err != nil {
+		return err
+	}
+	_, err := c.await(c.tag, nil)
+	return err
+}
+
 // quote makes a quoted string. CR, LF and NUL cannot be in one, and are left
 // away.
 func quote(s string) string {

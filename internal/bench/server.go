@@ -80,6 +80,20 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
+	if err := s.ask(c); err != nil {
+		return err
+	}
+	if s.cfg.Keep {
+		if n, err := s.count(c, s.main()); err == nil && n == s.cfg.Messages {
+			return nil
+		}
+	}
+	s.clean(false)
+	return s.fill(ctx, 0, s.main(), s.cfg.Messages)
+}
+
+// ask finds out what the server is and can do.
+func (s *server) ask(c *conn) error {
 	s.greeting = c.greeting
 	s.caps = make(map[string]bool)
 	if _, err := c.collect("CAPABILITY", func(line []byte) {
@@ -98,16 +112,8 @@ func (s *server) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := s.usage(false); err != nil {
-		return err
-	}
-	if s.cfg.Keep {
-		if n, err := s.count(c, s.main()); err == nil && n == s.cfg.Messages {
-			return nil
-		}
-	}
-	s.clean(false)
-	return s.fill(ctx, 0, s.main(), s.cfg.Messages)
+	_, err := s.usage(false)
+	return err
 }
 
 // count returns how many messages a mailbox has.

@@ -37,5 +37,5 @@ func budget(limit uint64) fileBudget {
 		return fileBudget{}
 	}
 	n := max(int(limit), 64)
-	return fileBudget{index: min(n/8, 256), messages: min(n/8, 128), imap: n / 3, lmtp: min(n/12, 500)}
+	return fileBudget{index: min(n/8, 256), messages: min(n/8, 128), imap: max(n/3, n-plenty/4), lmtp: min(n/12, 500)}
 }
