@@ -179,7 +179,7 @@ func (bx *box) fill(ctx context.Context, row *mailindex.Row, need imapserver.Nee
 			m.Err = err
 			return
 		}
-		m.Digest, m.Wire, m.Header, m.Text = d.digest, &d.digest.Wire, d.header, text
+		m.Digest, m.Wire, m.Fields, m.Header, m.Text = d.digest, &d.digest.Wire, d.digest.Fields, d.header, text
 		bx.checkSize(row, d.digest)
 	}
 	if need&imapserver.NeedBody != 0 {

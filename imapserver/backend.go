@@ -251,13 +251,14 @@ const (
 	NeedText                    // Text
 	NeedIDs                     // EmailID, ThreadID
 	NeedWire                    // Wire; costs less than Digest
-	NeedFields                  // Wire, and Header where Wire.Fields is empty
+	NeedFields                  // Fields, or Header where they are not kept
 )
 
 // Message is what Fetch delivers of one message.
 type Message struct {
 	Digest   *message.Digest
 	Wire     *message.Wire
+	Fields   message.Fields
 	Header   []byte      // the top-level header as served, with its blank line
 	Body     io.ReaderAt // the whole message as served
 	Size     int64       // of Body

@@ -176,8 +176,8 @@ func (b *bodySection) att(seen bool) *FetchAtt {
 func (b *bodySection) write(w *imapwire.Encoder, m *FetchMessage) error {
 	switch b.need {
 	case NeedFields:
-		if kept := m.Wire.Fields; len(kept) > 0 {
-			m.from.fields = kept.Append(m.from.fields[:0], b.kept)
+		if len(m.Fields) > 0 {
+			m.from.fields = m.Fields.Append(m.from.fields[:0], b.kept)
 			b.writeLiteral(w, m.from.fields)
 			return nil
 		}

@@ -148,7 +148,7 @@ func (m mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need imapserve
 	var out imapserver.Message
 	return m.m.Fetch(ctx, rows, needs(need), func(i int, msg *mailstore.Message) error {
 		out = imapserver.Message{
-			Digest: msg.Digest, Wire: msg.Wire, Header: msg.Header, Body: msg.Body, Size: msg.Size, Raw: msg.Raw, RawSize: msg.RawSize,
+			Digest: msg.Digest, Wire: msg.Wire, Fields: msg.Fields, Header: msg.Header, Body: msg.Body, Size: msg.Size, Raw: msg.Raw, RawSize: msg.RawSize,
 			Text: msg.Text, EmailID: msg.EmailID, ThreadID: msg.ThreadID, Err: msg.Err,
 		}
 		return fn(i, &out)

@@ -79,7 +79,7 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 	return &ap.res, nil
 }
 
-func (u *Upload) weight() int { return len(u.digest) + len(u.text) + 300 + 24*len(u.ids) }
+func (u *Upload) weight() int { return u.derived.size() + 300 + 24*len(u.ids) }
 
 // blobMeta describes a message beside its bytes, so that it can be shown again
 // if the index is lost.
@@ -184,8 +184,7 @@ func (t *opTx) putMessage(msg uint64, u *Upload) (err error) {
 	}
 	t.a.noteRef(rec.ref)
 	t.set(numKey(keyMessage, msg), rec.encode())
-	t.set(numKey(keyDigest, msg), u.digest)
-	t.set(numKey(keyText, msg), u.text)
+	t.putDerived(msg, &u.derived)
 	return nil
 }
 
@@ -288,7 +287,7 @@ func (p *appending) undo() {
 
 // dropPending removes the records of messages that have no rows.
 func (t *opTx) dropPending(first, count uint64) error {
-	for _, kind := range []byte{keyMessage, keyDigest, keyText} {
+	for _, kind := range []byte(messageKinds) {
 		t.deleteRange(numKey(kind, first), numKey(kind, first+count))
 	}
 	t.delete(numKey(keyPending, first))

@@ -332,14 +332,14 @@ func (c *checker) records(r driver.Reader) error {
 		if msg > c.rec.nextMsg {
 			c.foundMessage(msg, "has a number that has not been given out")
 		}
-		for _, kind := range []byte{keyDigest, keyText} {
+		for _, kind := range []byte{keyDigest, keyFields, keyText} {
 			_, ok, err := r.Get(numKey(kind, msg))
 			switch {
 			case isDamage(err):
 				c.foundMessage(msg, "has a %s that cannot be read: %v", recordNames[kind], err)
 			case err != nil:
 				return err
-			case !ok:
+			case !ok && kind != keyFields: // which older stores have not
 				c.foundMessage(msg, "lacks its %s", recordNames[kind])
 			}
 		}

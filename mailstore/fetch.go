@@ -22,14 +22,15 @@ const (
 	NeedText                    // Text
 	NeedIDs                     // EmailID, ThreadID
 	NeedWire                    // Wire
-	NeedFields                  // Wire, and Header where Wire.Fields is empty
+	NeedFields                  // Fields, or Header where they are not kept
 )
 
 // What Fetch reads of a message to deliver it. The record of the message itself
 // says where the rest is, and is left out where that need not be known.
 const (
 	needRecord = NeedHeader | NeedBody | NeedIDs
-	needDigest = NeedDigest | NeedWire | NeedFields
+	needDigest = NeedDigest | NeedWire
+	needFields = NeedFields
 	needText   = NeedText
 )
 
@@ -37,6 +38,7 @@ const (
 type Message struct {
 	Digest   *message.Digest
 	Wire     *message.Wire
+	Fields   message.Fields
 	Header   []byte      // the top-level header as served, with its blank line
 	Body     io.ReaderAt // the whole message as served
 	Size     int64       // of Body
@@ -124,7 +126,7 @@ func (f *fetcher) message(r *records) *Message {
 
 func (f *fetcher) fill(r *records) error {
 	msg, need := &f.msg, f.need
-	if need&needDigest == 0 && need&needText == 0 || need&needRecord != 0 {
+	if need&(needDigest|needFields|needText) == 0 || need&needRecord != 0 {
 		if err := f.record(r); err != nil {
 			return err
 		}
@@ -138,7 +140,7 @@ func (f *fetcher) fill(r *records) error {
 			return err
 		}
 	}
-	if need&NeedFields != 0 && len(msg.Wire.Fields) == 0 {
+	if need&NeedFields != 0 && len(msg.Fields) == 0 {
 		need |= NeedHeader
 	}
 	if need&(NeedBody|NeedHeader) == 0 {
@@ -147,7 +149,8 @@ func (f *fetcher) fill(r *records) error {
 	return f.readBody(r, need)
 }
 
-// stale decodes digest and text, and reports whether one of them is of no use.
+// stale decodes what was derived from the message, and reports whether some of it
+// is of no use.
 func (f *fetcher) stale(r *records) bool {
 	msg := &f.msg
 	version := uint16(message.Version)
@@ -163,6 +166,12 @@ func (f *fetcher) stale(r *records) bool {
 	}
 	if err != nil || version < message.Version {
 		return true
+	}
+	if f.need&needFields != 0 {
+		var ok bool
+		if msg.Fields, ok = currentFields(f.batch.bytes(r.fields)); !ok {
+			return true
+		}
 	}
 	if f.need&needText != 0 {
 		msg.Text = currentText(f.batch.bytes(r.text))
@@ -237,25 +246,33 @@ func sized(b []byte, n int64) []byte {
 	return make([]byte, n)
 }
 
-// digestAgain derives digest and text from the message, and has them stored.
+// currentFields returns the Fields of a record; ok is false where there is none,
+// or it is of an older version.
+func currentFields(data []byte) (f message.Fields, ok bool) {
+	d := decoder{data: data}
+	version := d.uint()
+	return d.data, !d.bad && version >= message.Version
+}
+
+// digestAgain derives all from the message, and has it stored.
 func (f *fetcher) digestAgain(r *records) error {
 	if err := f.open(r); err != nil {
 		return err
 	}
-	var d, t []byte
-	digest, err := f.a.digest(f.blob, f.rec.rawSize, &d, &t)
+	var again derived
+	digest, err := f.a.digest(f.blob, f.rec.rawSize, &again)
 	if err != nil {
 		return err
 	}
 	msg := &f.msg
-	if f.need&needDigest != 0 {
-		msg.Digest, msg.Wire = digest, &digest.Wire
+	if f.need&(needDigest|needFields) != 0 {
+		msg.Digest, msg.Wire, msg.Fields = digest, &digest.Wire, digest.Fields
 	}
 	if f.need&needText != 0 {
-		msg.Text = currentText(t)
+		msg.Text = currentText(again.text)
 	}
 	num := r.msg
-	f.a.post(&op{weight: len(d) + len(t), run: func(tx *opTx) error {
+	f.a.post(&op{weight: again.size(), run: func(tx *opTx) error {
 		data, ok, err := tx.get(numKey(keyMessage, num))
 		if err != nil || !ok {
 			return err
@@ -266,8 +283,7 @@ func (f *fetcher) digestAgain(r *records) error {
 		}
 		stored.headerLen = digest.Root.BodyStart
 		tx.set(numKey(keyMessage, num), stored.encode())
-		tx.set(numKey(keyDigest, num), d)
-		tx.set(numKey(keyText, num), t)
+		tx.putDerived(num, &again)
 		return nil
 	}})
 	f.rec.headerLen = digest.Root.BodyStart

@@ -26,8 +26,8 @@ type recordBatch struct {
 
 // records say where in a batch the records of a message are.
 type records struct {
-	msg                  uint64
-	record, digest, text span // empty where there is none, or it was not asked for
+	msg                          uint64
+	record, digest, fields, text span // empty where there is none, or it was not asked for
 }
 
 // span is a range of recordBatch.data.
@@ -72,6 +72,7 @@ func (a *account) readBatch(ctx context.Context, b *recordBatch, rows []mailinde
 		}{
 			{needRecord, keyMessage, func(rec *records, at span) { rec.record = at }},
 			{needDigest, keyDigest, func(rec *records, at span) { rec.digest = at }},
+			{needFields, keyFields, func(rec *records, at span) { rec.fields = at }},
 			{needText, keyText, func(rec *records, at span) { rec.text = at }},
 		}
 		for _, k := range kinds {

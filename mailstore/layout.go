@@ -39,7 +39,8 @@ import (
 //	               still hold their messages
 //	f box modseq   a large STORE that is to be carried on
 //	m msg          message: blob, sizes, thread
-//	d msg          digest
+//	d msg          digest, without the fields of the header
+//	a msg          fields of the header that mail programs list mailboxes by
 //	t msg          search text (textrecord.go)
 //	e msg          number of rows that hold the message, where it is not 1
 //	p msg          messages from msg on that are being written
@@ -69,6 +70,7 @@ const (
 	keyStoring  = 'f'
 	keyMessage  = 'm'
 	keyDigest   = 'd'
+	keyFields   = 'a'
 	keyText     = 't'
 	keyRefs     = 'e'
 	keyPending  = 'p'
@@ -90,11 +92,15 @@ func DerivedRange(a driver.Account, key []byte) (end []byte) {
 		return nil
 	}
 	switch key[0] {
-	case keyDigest, keyText, keyColumn, keyDerived, keySegments, keySegPage:
+	case keyDigest, keyFields, keyText, keyColumn, keyDerived, keySegments, keySegPage:
 		return []byte{key[0] + 1}
 	}
 	return nil
 }
+
+// messageKinds are the records that each message has. The last three are derived
+// from it.
+const messageKinds = string(keyMessage) + string(keyDigest) + string(keyFields) + string(keyText)
 
 // formatVersion is the version of this layout; oldestFormat is the oldest one
 // that can still be read. Format 1 was never released. Format 3 may have

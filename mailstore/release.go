@@ -42,7 +42,7 @@ func (r *reaping) release(msgs []uint64) error {
 
 // remove deletes the records of messages with consecutive numbers.
 func (r *reaping) remove(run []uint64) {
-	for _, kind := range []byte{keyMessage, keyDigest, keyText} {
+	for _, kind := range []byte(messageKinds) {
 		if len(run) >= longRun {
 			r.t.deleteRange(numKey(kind, run[0]), numKey(kind, run[len(run)-1]+1))
 			continue

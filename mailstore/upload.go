@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -18,13 +19,12 @@ type Upload struct {
 	err  error
 
 	// After finish:
-	ref    driver.Ref
-	rec    messageRec
-	digest []byte
-	text   []byte
-	ids    []string // of this message and those before it in its thread
-	named  bool     // a committed record holds ref, or may do so
-	done   bool
+	ref     driver.Ref
+	rec     messageRec
+	derived derived
+	ids     []string // of this message and those before it in its thread
+	named   bool     // a committed record holds ref, or may do so
+	done    bool
 }
 
 // Upload begins a message of size bytes, -1 where that is not known.
@@ -60,7 +60,7 @@ func (u *Upload) Discard() {
 			u.a.store.unswept.Store(true)
 		}
 	}
-	u.digest, u.text = nil, nil
+	u.derived = derived{}
 }
 
 // finish ends the writing and digests the message.
@@ -71,7 +71,7 @@ func (u *Upload) finish(meta []byte) error {
 	if u.ref != 0 {
 		return nil
 	}
-	digest, err := u.a.digest(u.w, u.size, &u.digest, &u.text)
+	digest, err := u.a.digest(u.w, u.size, &u.derived)
 	if err != nil {
 		return imap.E("mailstore: digest a message", imap.Other, err)
 	}
@@ -100,30 +100,49 @@ func (s *Store) digester() *digester {
 	return &digester{parser: message.NewParser(s.opts.Limits)}
 }
 
+// derived are the records that are made of a message.
+type derived struct{ digest, fields, text []byte }
+
+func (d *derived) size() int { return len(d.digest) + len(d.fields) + len(d.text) }
+
+// putDerived writes what was derived from a message.
+func (t *opTx) putDerived(msg uint64, d *derived) {
+	t.set(numKey(keyDigest, msg), d.digest)
+	t.set(numKey(keyFields, msg), d.fields)
+	t.set(numKey(keyText, msg), d.text)
+}
+
 // digest derives what is kept of a message, and its records.
-func (g *digester) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
+func (g *digester) digest(r io.ReaderAt, size int64, kept *derived) (*message.Digest, error) {
 	d, t, err := g.parser.ParseServed(r, size)
 	if err != nil {
 		return nil, err
 	}
-	if *digest, err = d.AppendBinary(nil); err != nil {
+	// The fields have a record of their own, so that who asks for them, or for
+	// ENVELOPE, does not stride over the other.
+	fields := d.Fields
+	d.Fields = nil
+	kept.digest, err = d.AppendBinary(nil)
+	d.Fields = fields
+	if err != nil {
 		return nil, err
 	}
-	*text = g.packer.pack(t)
+	kept.fields = append(binary.AppendUvarint(nil, uint64(d.Version)), fields...)
+	kept.text = g.packer.pack(t)
 	return d, nil
 }
 
 // digest derives what is kept of a message, and its records.
-func (a *account) digest(r io.ReaderAt, size int64, digest, text *[]byte) (*message.Digest, error) {
+func (a *account) digest(r io.ReaderAt, size int64, kept *derived) (*message.Digest, error) {
 	limits := a.store.opts.Limits
 	g := a.store.digester()
 	defer a.store.digesters.Put(g)
 	for {
-		d, err := g.digest(r, size, digest, text)
+		d, err := g.digest(r, size, kept)
 		if err != nil {
 			return nil, err
 		}
-		if len(*digest)+len(*text) <= driver.MaxTxnBytes/2 || limits.HeaderBytes < 4096 {
+		if kept.size() <= driver.MaxTxnBytes/2 || limits.HeaderBytes < 4096 {
 			return d, nil
 		}
 		// A header made to be a burden: less of it is looked at, so that the

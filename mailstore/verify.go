@@ -95,7 +95,7 @@ func isDamage(err error) bool {
 }
 
 // recordNames are for people.
-var recordNames = map[byte]string{keyDigest: "digest", keyText: "search text"}
+var recordNames = map[byte]string{keyDigest: "digest", keyFields: "record of header fields", keyText: "search text"}
 
 // oneByOne finds the records of messages that are in mailboxes, when they
 // cannot be read in one go, and tells which are damaged.

@@ -16,6 +16,8 @@ type Digest struct {
 
 	// Wire is what FETCH sends as it is.
 	Wire
+	// Fields are the header fields that are asked for most.
+	Fields Fields
 
 	// Root is the message itself: its header, its body, its parts.
 	Root Part
@@ -64,8 +66,6 @@ type Wire struct {
 	// ENVELOPE, BODY and BODYSTRUCTURE, ready to be sent under RFC 3501 and
 	// RFC 9051. They may contain literals, never NUL.
 	Envelope, Body, BodyStructure []byte
-	// Fields are the header fields that are asked for most.
-	Fields Fields
 }
 
 // SortKeys are sort keys of RFC 5256 and RFC 5957, case-folded by [Fold], to

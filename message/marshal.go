@@ -27,8 +27,8 @@ func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
 	// What is read most comes first: see UnmarshalWire.
 	b = appendBlob(b, d.Envelope)
 	b = appendBlob(b, d.BodyStructure)
-	b = appendBlob(b, d.Fields)
 	b = appendBlob(b, d.Body)
+	b = appendBlob(b, d.Fields)
 	b = append(b, packBits(d.IsReplyOrForward, d.HasSent, d.HasNUL, d.Has8BitHeader, d.Truncated))
 	b = binary.AppendUvarint(b, uint64(d.Size))
 	b = binary.AppendUvarint(b, uint64(d.Lines))
@@ -83,6 +83,9 @@ func (p *Part) append(b []byte, base int64) []byte {
 func UnmarshalDigest(b []byte) (*Digest, error) {
 	r := newStoredReader(b, markOfDigest, formOfDigest)
 	d := &Digest{Version: r.version(), Wire: r.wire()}
+	if f := r.blob(); len(f) > 0 {
+		d.Fields = f
+	}
 	flags := r.byte()
 	d.IsReplyOrForward, d.HasSent, d.HasNUL = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	d.Has8BitHeader, d.Truncated = flags&8 != 0, flags&16 != 0
@@ -166,11 +169,7 @@ func newStoredReader(b []byte, mark, form byte) storedReader {
 func (r *storedReader) version() uint16 { return uint16(r.max(1<<16 - 1)) }
 
 func (r *storedReader) wire() (w Wire) {
-	w.Envelope, w.BodyStructure = r.blob(), r.blob()
-	if f := r.blob(); len(f) > 0 {
-		w.Fields = f
-	}
-	w.Body = r.blob()
+	w.Envelope, w.BodyStructure, w.Body = r.blob(), r.blob(), r.blob()
 	return w
 }
 
