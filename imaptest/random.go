@@ -27,6 +27,10 @@ type RandomOptions struct {
 	// Restarts lets the server be restarted between commands, where
 	// Server.Restart is set.
 	Restarts bool
+	// Faults lets the server's storage fail during commands, where Server.Fail
+	// is set. What is answered NO [UNAVAILABLE] then must have happened as a
+	// whole or not at all.
+	Faults bool
 }
 
 func (o RandomOptions) withDefaults() RandomOptions {
@@ -101,6 +105,7 @@ const (
 	randUnselect
 	randReconnect
 	randRestart
+	randFault
 )
 
 // weights says how often each kind comes.
@@ -117,6 +122,7 @@ var weights = [...]struct {
 	{randNoop, "noop", 6}, {randCheck, "check", 6}, {randIdle, "idle", 5}, {randSelect, "select", 5},
 	{randExamine, "examine", 2}, {randClose, "close", 2}, {randUnselect, "unselect", 2},
 	{randReconnect, "reconnect", 2}, {randRestart, "restart", 1},
+	{randFault, "fault", 8},
 }
 
 // A randomOp is one command, its details as numbers that take their meaning

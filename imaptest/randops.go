@@ -59,6 +59,8 @@ func (w *world) perform(ctx context.Context, s *session, op randomOp) error {
 		return w.open(ctx, op.session)
 	case randRestart:
 		return w.restart(ctx)
+	case randFault:
+		return w.fault(ctx, s, op)
 	case randSelect:
 		return w.selectInbox(s, op, false)
 	case randExamine:

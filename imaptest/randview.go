@@ -93,6 +93,7 @@ type session struct {
 	gone    []uint32            // UIDs that the present command took away
 	fetched map[uint32]struct{} // UIDs with FLAGS in the present command
 	saved   *savedView
+	fault   *fault // during the present command, or nil
 }
 
 // A savedView is what a client keeps to come back with QRESYNC.
@@ -125,6 +126,11 @@ func (s *session) await(mayExpunge bool, each func(*response) error) (*response,
 		}
 		if r.tag == s.c.tag() {
 			s.c.answered(r)
+			if s.fault != nil {
+				if err := s.fault.end(r); err != nil {
+					return r, err
+				}
+			}
 			return r, s.code(r)
 		}
 		if err := s.untagged(r, mayExpunge); err != nil {

@@ -76,6 +76,11 @@ type Server struct {
 	// Restart ends the server's connections and starts it anew on the same
 	// data; nil where that cannot be done.
 	Restart func(context.Context) error
+
+	// Fail makes the server's storage fail from now on, until heal is called; n
+	// says how. heal returns when the server works again. nil where that cannot
+	// be done.
+	Fail func(n uint32) (heal func(context.Context) error)
 }
 
 // A User is a name and password that the server accepts.
