@@ -121,7 +121,7 @@ func (a *account) candidates(ctx context.Context, needle []byte, low, high uint6
 					return err
 				}
 				if err != nil {
-					a.warnOfIndex(err)
+					a.mendIndex(err)
 				} else {
 					got = append(got, candidateSet{seg.First, seg.Last, set})
 				}
@@ -131,7 +131,7 @@ func (a *account) candidates(ctx context.Context, needle []byte, low, high uint6
 			return nil
 		})
 		if damagedIndex(err) {
-			a.warnOfIndex(err)
+			a.mendIndex(err)
 			return c, nil
 		}
 		if err != nil {
@@ -160,8 +160,14 @@ func (a *account) currentDirectory(r driver.Reader) (directory, error) {
 	return readDirectory(r)
 }
 
-func (a *account) warnOfIndex(err error) {
-	a.store.opts.Logger.Warn("the text index is damaged; searches look into all messages until `rookery index --rebuild` has made it anew", "account", a.user, "err", err)
+// mendIndex has the index built anew; until that is done, searches look into all
+// messages.
+func (a *account) mendIndex(err error) {
+	for i, d := range a.store.derivers {
+		if _, ok := d.(*textDeriver); ok {
+			a.deriveAnew(i, err)
+		}
+	}
 }
 
 // textSearch looks into the texts of messages.

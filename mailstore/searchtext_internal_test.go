@@ -250,7 +250,7 @@ func TestSearchTextAgrees(t *testing.T) {
 				b.close()
 				b.open()
 			case 7:
-				b.must(b.a.RebuildIndex(context.Background()))
+				b.a.RebuildIndex()
 			default:
 				b.settle()
 			}

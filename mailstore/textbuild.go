@@ -40,18 +40,14 @@ func (x *textDeriver) due(waiting uint64) bool { return waiting >= x.batch }
 // the next messages.
 func (x *textDeriver) derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error) {
 	dir, err := a.textDirectory(ctx)
-	if damagedIndex(err) || err == nil && dir.last() != mark {
-		return x.again(a, "its directory is damaged"), nil
-	}
 	if err != nil {
 		return nil, err
 	}
+	if dir.last() != mark {
+		return nil, derivedDamage(errDamaged)
+	}
 	if i, n := dir.mergeable(); n > 0 {
-		d, err := a.mergeSegments(ctx, mark, dir, i, n)
-		if damagedIndex(err) {
-			return x.again(a, err.Error()), nil
-		}
-		return d, err
+		return a.mergeSegments(ctx, mark, dir, i, n)
 	}
 	b, ok := x.builders.Get().(*textindex.Builder)
 	if !ok {
@@ -69,17 +65,6 @@ func (x *textDeriver) derive(ctx context.Context, a *account, mark, last uint64)
 		return nil, err
 	}
 	return w.finish(seg, len(dir.segments), 0), nil
-}
-
-// again returns a step that makes the index of an account anew.
-func (x *textDeriver) again(a *account, why string) *derivation {
-	a.store.opts.Logger.Warn("the text index is damaged and is built anew", "account", a.user, "why", why)
-	return &derivation{weight: 1000, run: func(t *opTx) error {
-		for _, prefix := range x.prefixes() {
-			t.deleteRange(prefix, prefixEnd(prefix))
-		}
-		return nil
-	}}
 }
 
 // indexTexts adds messages above mark to a segment until it is full or all are
@@ -157,6 +142,9 @@ func (a *account) mergeSegments(ctx context.Context, mark uint64, dir directory,
 	}
 	w := &segmentWriter{a: a, ctx: ctx, dir: dir, began: time.Now()}
 	seg, err := textindex.Merge(inputs, live.has, w.page)
+	if damagedIndex(err) {
+		return nil, derivedDamage(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +183,9 @@ func (a *account) textDirectory(ctx context.Context) (dir directory, err error) 
 		dir, err = readDirectory(r)
 		return err
 	})
+	if damagedIndex(err) {
+		err = derivedDamage(err)
+	}
 	return dir, err
 }
 
@@ -287,33 +278,4 @@ func (w *segmentWriter) finish(seg textindex.Segment, i, n int) *derivation {
 		}
 		return w.change(t, num, w.pages, &dir)
 	}}
-}
-
-// RebuildIndex has the text index of the account made anew, in the background.
-// Until that is done, searches look into the messages that it does not cover
-// yet.
-func (a *Account) RebuildIndex(ctx context.Context) error {
-	for i, d := range a.store.derivers {
-		x, ok := d.(*textDeriver)
-		if !ok {
-			continue
-		}
-		none := progress{version: x.version()}
-		err := a.submit(ctx, &op{run: func(t *opTx) error {
-			for _, prefix := range x.prefixes() {
-				t.deleteRange(prefix, prefixEnd(prefix))
-			}
-			t.set(markKey(x), none.encode())
-			return nil
-		}})
-		if err != nil {
-			return imap.E("mailstore: make the text index anew", imap.Other, err)
-		}
-		a.mu.Lock()
-		none.gone = a.deriving.all[i].gone
-		a.deriving.all[i] = none
-		a.derive()
-		a.mu.Unlock()
-	}
-	return nil
 }

@@ -79,7 +79,7 @@ func TestCheckTextIndex(t *testing.T) {
 					b.search(imap.Inbox)
 				}
 			}
-			b.must(b.a.RebuildIndex(ctx))
+			b.a.RebuildIndex()
 			b.settle()
 			if defects, err := b.store.Check(ctx); err != nil || len(defects) > 0 {
 				t.Errorf("after the index was made anew: %v, %v", defects, err)

@@ -53,7 +53,7 @@ func newRoot(std streams) *cobra.Command {
 		return usage("%w\nSee `%s --help`.", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(std), newImport(std), newUser(std), newStatus(std), newCheck(std), newBackup(std), newRestore(std), newBench(std), newVersion(std))
+	root.AddCommand(newServe(std), newImport(std), newUser(std), newStatus(std), newCheck(std), newIndex(std), newBackup(std), newRestore(std), newBench(std), newVersion(std))
 	return root
 }
 

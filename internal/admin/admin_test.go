@@ -58,6 +58,10 @@ func (d *desk) Check(_ context.Context, report func(admin.Event)) (admin.CheckRe
 	}
 	return admin.CheckResult{Messages: 5, Defects: 3}, d.fail
 }
+func (d *desk) Index(_ context.Context, req admin.IndexRequest, _ func(admin.Event)) ([]admin.IndexState, error) {
+	return []admin.IndexState{{User: "ann", Indexed: 2, Waiting: 3}}, d.say("index %+v", req)
+}
+
 func (d *desk) Backup(ctx context.Context, req admin.BackupRequest, report func(admin.Event)) (admin.BackupResult, error) {
 	if req.Dir == "/slow" {
 		<-ctx.Done()

@@ -21,6 +21,9 @@ type Care interface {
 	// Each defect is reported. The error is for what keeps the check from being
 	// made.
 	Check(ctx context.Context, report func(Event)) (CheckResult, error)
+	// Index tells how far the indexes are that searches use, of one user or of
+	// all, and makes them anew first where that is asked for.
+	Index(ctx context.Context, req IndexRequest, report func(Event)) ([]IndexState, error)
 	// Backup writes a backup into a folder of the machine that the store is on.
 	Backup(ctx context.Context, req BackupRequest, report func(Event)) (BackupResult, error)
 	// PrepareRestore makes the mailboxes that a restore fills by way of Import.
@@ -30,8 +33,8 @@ type Care interface {
 
 // Event is what happens in the course of long work: progress, or a defect.
 type Event struct {
-	Done   int64   `json:"done,omitempty"`  // bytes
-	Total  int64   `json:"total,omitempty"` // bytes; about that many
+	Done   int64   `json:"done,omitempty"`  // bytes; of an index, messages
+	Total  int64   `json:"total,omitempty"` // about that many
 	Defect *Defect `json:"defect,omitempty"`
 }
 
@@ -73,6 +76,23 @@ type CheckResult struct {
 	// Needless counts damaged records that no message needs, as a crash can
 	// leave them.
 	Needless int `json:"needless,omitempty"`
+}
+
+// IndexRequest says which indexes are meant.
+type IndexRequest struct {
+	User    string `json:"user,omitempty"` // all users where it is empty
+	Rebuild bool   `json:"rebuild,omitempty"`
+}
+
+// IndexState says how far the text index of an account is. Messages that are not
+// in it are looked into by each search; that some hundred wait is as it should
+// be.
+type IndexState struct {
+	User     string `json:"user"`
+	Indexed  uint64 `json:"indexed"` // messages
+	Waiting  uint64 `json:"waiting"` // messages
+	Segments int    `json:"segments"`
+	Bytes    int64  `json:"bytes"`
 }
 
 // BackupRequest says where a backup goes. The paths are absolute.
@@ -163,6 +183,17 @@ func (h handler) check(r *http.Request, report func(Event)) (any, error) {
 	return h.s.Check(r.Context(), report)
 }
 
+func (h handler) index(r *http.Request, report func(Event)) (any, error) {
+	var req IndexRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return nil, err
+	}
+	return h.s.Index(r.Context(), req, report)
+}
+
 func (h handler) backup(r *http.Request, report func(Event)) (any, error) {
 	var req BackupRequest
 	if err := decode(r, &req); err != nil {
@@ -195,6 +226,12 @@ const maxPlan = 64 << 20
 func (c *Client) Check(ctx context.Context, report func(Event)) (res CheckResult, err error) {
 	err = c.stream(ctx, "/v1/check", struct{}{}, report, &res)
 	return res, err
+}
+
+// Index implements Service.
+func (c *Client) Index(ctx context.Context, req IndexRequest, report func(Event)) (list []IndexState, err error) {
+	err = c.stream(ctx, "/v1/index", req, report, &list)
+	return list, err
 }
 
 // Backup implements Service.

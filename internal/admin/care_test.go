@@ -35,12 +35,16 @@ func TestCare(t *testing.T) {
 	if res, err := c.Backup(ctx, req, nil); err != nil || res != (admin.BackupResult{Files: 2, Bytes: 3, Copied: 1}) {
 		t.Errorf("Backup: %+v, %v", res, err)
 	}
+	index := admin.IndexRequest{User: "ann", Rebuild: true}
+	if res, err := c.Index(ctx, index, nil); err != nil || len(res) != 1 || res[0] != (admin.IndexState{User: "ann", Indexed: 2, Waiting: 3}) {
+		t.Errorf("Index: %+v, %v", res, err)
+	}
 	plan := admin.RestorePlan{User: "ann", Whole: true, Subscriptions: []string{"x"},
 		Mailboxes: []admin.RestoreMailbox{{Name: "Ä", Uses: []string{"\\Sent"}, NoSelect: true, Subscribed: true}}}
 	if err := c.PrepareRestore(ctx, plan); err != nil {
 		t.Error(err)
 	}
-	want := []string{"backup {Dir:/b/c Previous:/b/a Copy:true}", "restore {User:ann Whole:true Mailboxes:[{Name:Ä Uses:[\\Sent] NoSelect:true Subscribed:true}] Subscriptions:[x]}"}
+	want := []string{"backup {Dir:/b/c Previous:/b/a Copy:true}", "index {User:ann Rebuild:true}", "restore {User:ann Whole:true Mailboxes:[{Name:Ä Uses:[\\Sent] NoSelect:true Subscribed:true}] Subscriptions:[x]}"}
 	if diff := cmp.Diff(want, d.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}

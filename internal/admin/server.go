@@ -30,6 +30,7 @@ func Handler(s Service, log *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/import/known", h.answer(h.known))
 	mux.HandleFunc("POST /v1/import/messages", h.answer(h.messages))
 	mux.HandleFunc("POST /v1/check", h.stream(h.check))
+	mux.HandleFunc("POST /v1/index", h.stream(h.index))
 	mux.HandleFunc("POST /v1/backup", h.stream(h.backup))
 	mux.HandleFunc("POST /v1/restore/prepare", h.answer(h.prepareRestore))
 	profiles(mux)
