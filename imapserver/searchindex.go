@@ -57,6 +57,9 @@ type SearchTerm struct {
 	// where its Digest.SentDate is on one of them, in the zone that it has
 	// there; one without a date does not.
 	Sent *SentDays
+	// Narrow asks for what is known without looking into messages. The same term
+	// comes again, without Narrow, for those that other keys leave in question.
+	Narrow bool
 }
 
 // SentDays are the days from Since on that are before Before.

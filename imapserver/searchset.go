@@ -137,7 +137,10 @@ func (s *searcher) evaluate(ctx context.Context, k *Matcher, asked positionSet) 
 // evaluateAll is AND: later keys are asked about what the former ones leave.
 func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSet) (all outcome, err error) {
 	all = outcome{slices.Clone(asked), newPositionSet(s.sel.view.Len())}
-	rest := slices.Clone(asked)
+	rest, err := s.narrow(ctx, k, slices.Clone(asked))
+	if err != nil {
+		return all, err
+	}
 	for _, kid := range k.byCost() {
 		o, err := s.evaluate(ctx, kid, rest)
 		if err != nil {
@@ -155,6 +158,36 @@ func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSe
 	}
 	all.yes.intersect(rest)
 	return all, nil
+}
+
+// narrow takes from asked what an index rules out for one of several parts of an
+// AND that look into texts: the rarest of them decides how many texts the others
+// look into.
+func (s *searcher) narrow(ctx context.Context, k *Matcher, asked positionSet) (positionSet, error) {
+	dear := 0
+	for i := range k.kids {
+		if k.kids[i].cost() >= costText {
+			dear++
+		}
+	}
+	if _, ok := s.sel.box.(SearchIndex); !ok || dear < 2 {
+		return asked, nil
+	}
+	for i := range k.kids {
+		kid := &k.kids[i]
+		if kid.op != opLeaf || kid.term.Text == nil || asked.isEmpty() {
+			continue
+		}
+		quick := *kid
+		quick.term.Narrow = true
+		o, err := s.askIndex(ctx, &quick, asked)
+		if err != nil {
+			return nil, err
+		}
+		asked = o.yes
+		asked.union(o.open)
+	}
+	return asked, nil
 }
 
 // evaluateAny is OR: later keys are asked about what no former one has found.

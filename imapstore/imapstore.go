@@ -156,7 +156,7 @@ func (m mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need imapserve
 }
 
 func (m mailbox) Search(ctx context.Context, view *mailindex.Snapshot, term *imapserver.SearchTerm, answers []imapserver.SearchAnswer) error {
-	t := mailstore.Term{Text: term.Text, Sent: (*mailstore.SentDays)(term.Sent)}
+	t := mailstore.Term{Text: term.Text, Sent: (*mailstore.SentDays)(term.Sent), Narrow: term.Narrow}
 	// The two types have the same values, for the same reason.
 	list := make([]mailstore.Answer, len(answers))
 	for i, a := range answers {

@@ -23,6 +23,8 @@ const (
 type Term struct {
 	Text *message.Key // matches as message.Text.Match does
 	Sent *SentDays    // matches where the Date field has one of these days
+	// Narrow asks for what the indexes know, without looking into texts.
+	Narrow bool
 }
 
 // SentDays are the days from Since on that are before Before. The day of a
@@ -42,7 +44,7 @@ func (m *Mailbox) Search(ctx context.Context, view *mailindex.Snapshot, term *Te
 		err = m.a.searchColumns(ctx, view, term, answers)
 	}
 	if err == nil && term.Text != nil {
-		err = m.a.searchText(ctx, view, term.Text, answers)
+		err = m.a.searchText(ctx, view, term, answers)
 	}
 	if err != nil {
 		return imap.E("mailstore: search "+m.name, imap.Other, err)

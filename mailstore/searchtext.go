@@ -26,12 +26,12 @@ type asked struct {
 	pos int32 // in the view
 }
 
-// searchText answers whether texts match key, for messages that are AnswerOpen.
+// searchText answers whether texts match a term, for messages that are AnswerOpen.
 // The index rules most of them out; into the others it looks, with as many
 // processors as no other search uses. What only the message itself can tell
 // stays open, and so does what is gone.
-func (a *account) searchText(ctx context.Context, view *mailindex.Snapshot, key *message.Key, answers []Answer) error {
-	s := &textSearch{a: a, key: *key, answers: answers}
+func (a *account) searchText(ctx context.Context, view *mailindex.Snapshot, term *Term, answers []Answer) error {
+	s := &textSearch{a: a, key: *term.Text, answers: answers}
 	for p := range view.Pages() {
 		for i, msg := range p.Msgs {
 			if pos := p.First + i; answers[pos] == AnswerOpen {
@@ -39,7 +39,7 @@ func (a *account) searchText(ctx context.Context, view *mailindex.Snapshot, key 
 			}
 		}
 	}
-	if err := s.narrow(ctx); err != nil {
+	if err := s.narrow(ctx); err != nil || term.Narrow {
 		return err
 	}
 	return s.run(ctx)

@@ -39,7 +39,7 @@ func benchSegment(b *testing.B, texts [][]byte, first int) textindex.Input {
 
 // BenchmarkBuild tells what indexing costs a message.
 func BenchmarkBuild(b *testing.B) {
-	texts := mail(500)
+	texts := mail(250)
 	var ix textindex.Builder
 	var size int64
 	b.ReportAllocs()
@@ -61,8 +61,8 @@ func BenchmarkBuild(b *testing.B) {
 
 func merged(b *testing.B) (inputs []textindex.Input, all textindex.Input) {
 	texts := mail(4000)
-	for i := 0; i < len(texts); i += 500 {
-		inputs = append(inputs, benchSegment(b, texts[i:i+500], i))
+	for i := 0; i < len(texts); i += 250 {
+		inputs = append(inputs, benchSegment(b, texts[i:i+250], i))
 	}
 	var p pages
 	seg, err := textindex.Merge(inputs, func(uint64) bool { return true }, p.emit)
