@@ -137,11 +137,14 @@ func (s *searcher) evaluate(ctx context.Context, k *Matcher, asked positionSet) 
 // evaluateAll is AND: later keys are asked about what the former ones leave.
 func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSet) (all outcome, err error) {
 	all = outcome{slices.Clone(asked), newPositionSet(s.sel.view.Len())}
-	rest, err := s.narrow(ctx, k, slices.Clone(asked))
-	if err != nil {
-		return all, err
-	}
-	for _, kid := range k.byCost() {
+	rest := slices.Clone(asked)
+	kids := k.byCost()
+	for i, kid := range kids {
+		if kid.cost() >= costText && (i == 0 || kids[i-1].cost() < costText) {
+			if rest, err = s.narrow(ctx, kids[i:], rest); err != nil {
+				return all, err
+			}
+		}
 		o, err := s.evaluate(ctx, kid, rest)
 		if err != nil {
 			return all, err
@@ -160,21 +163,17 @@ func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSe
 	return all, nil
 }
 
+// narrowFrom is how many messages have to be in question for narrow.
+const narrowFrom = 64
+
 // narrow takes from asked what an index rules out for one of several parts of an
-// AND that look into texts: the rarest of them decides how many texts the others
-// look into.
-func (s *searcher) narrow(ctx context.Context, k *Matcher, asked positionSet) (positionSet, error) {
-	dear := 0
-	for i := range k.kids {
-		if k.kids[i].cost() >= costText {
-			dear++
-		}
-	}
-	if _, ok := s.sel.box.(SearchIndex); !ok || dear < 2 {
+// AND that look into texts: so the rarest of them decides how many texts the
+// others look into.
+func (s *searcher) narrow(ctx context.Context, kids []*Matcher, asked positionSet) (positionSet, error) {
+	if _, ok := s.sel.box.(SearchIndex); !ok || len(kids) < 2 || asked.count() < narrowFrom {
 		return asked, nil
 	}
-	for i := range k.kids {
-		kid := &k.kids[i]
+	for _, kid := range kids {
 		if kid.op != opLeaf || kid.term.Text == nil || asked.isEmpty() {
 			continue
 		}
