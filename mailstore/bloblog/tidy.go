@@ -38,6 +38,7 @@ func (s *Store) Tidy(ctx context.Context) error { return s.tidy(ctx, false) }
 func (s *Store) tidy(ctx context.Context, gently bool) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
+	s.retireWasteful()
 	// What cannot be sealed, in a bad place perhaps, keeps nothing else from
 	// being tidied up.
 	unsealed := s.sealAll()
@@ -102,10 +103,38 @@ func (s *Store) sealAll() error {
 	return failed
 }
 
+// wastefulLocked reports whether the segment is to be emptied, or to be sealed
+// for that.
 func (s *Store) wastefulLocked(g *segment) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sealed && float64(g.dead) >= s.opts.MaxWaste*float64(g.size-segmentHeader-trailerLen)
+	if !g.sealed && g.size < s.opts.SegmentBytes/smallPart {
+		return false
+	}
+	return float64(g.dead) >= s.opts.MaxWaste*float64(g.size-segmentHeader-trailerLen)
+}
+
+// retireWasteful has segments sealed that nobody writes to at the moment, that
+// are not small, and most of which is dead: only what is sealed is emptied.
+func (s *Store) retireWasteful() {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	retire := func(l *lane) bool {
+		if l == nil || l.seg.failed || !s.wastefulLocked(l.seg) {
+			return false
+		}
+		s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
+		return true
+	}
+	if retire(s.shared.lane) {
+		s.shared.lane = nil
+	}
+	if retire(s.mover) {
+		s.mover = nil
+	}
+	s.free = slices.DeleteFunc(s.free, retire)
 }
 
 // victims returns the segments to empty, and holds them. The newest is never

@@ -180,3 +180,26 @@ func TestSpareSegment(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenSegmentsAreTidiedToo: where messages come and go, what is dead in the
+// segments that are still written is taken back as well.
+func TestOpenSegmentsAreTidiedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, "blobs", bloblog.Options{FS: vfs.NewMem(), SegmentBytes: 4 << 20})
+		long := mustKeep(t, s, 1, text(1, 300_000))
+		for i := range 400 {
+			size := 6000
+			if i%20 == 0 {
+				size = 300_000
+			}
+			ref := mustKeep(t, s, 1, text(i, size))
+			must(t, s.Delete(context.Background(), 1, []driver.Ref{ref}))
+			synctest.Wait()
+			if st := s.Stats(); st.DeadBytes > 2<<20 || st.Segments > 10 {
+				t.Fatalf("after %d messages: %+v", i, st)
+			}
+		}
+		wantBytes(t, s, long, text(1, 300_000))
+		must(t, s.Close())
+	})
+}
