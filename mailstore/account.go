@@ -29,6 +29,7 @@ type account struct {
 	idle       *sync.Cond // signals committing false
 	queue      []*op
 	committing bool
+	crowd      int // ops that were under way when a round ended
 	closed     bool
 	stopWatch  func()
 

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -131,6 +133,7 @@ func (a *account) commitLoop() {
 // then it must be called again. It runs once per account at a time, for who has
 // set committing.
 func (a *account) commitRound() (more bool) {
+	a.gather()
 	ops := a.take()
 	switch {
 	case len(ops) == 0: // whoever waited has given up
@@ -148,13 +151,35 @@ func (a *account) commitRound() (more bool) {
 	for _, o := range ops {
 		close(o.done)
 	}
-	return !a.rest()
+	return !a.rest(len(ops))
 }
 
-// rest ends the committing where nothing waits.
-func (a *account) rest() bool {
+// gatherFor is how long a round waits for those who were answered just now: less
+// than a sync takes, of which they would need one of their own.
+const gatherFor = 50 * time.Microsecond
+
+// gather waits until as many ops are queued as were under way when the last
+// round ended, if those were several. So sessions that change one mailbox at the
+// same time share each sync, instead of being two groups that take turns.
+func (a *account) gather() {
+	for end := time.Now().Add(gatherFor); a.expects() && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+}
+
+// expects reports whether fewer are queued than were before.
+func (a *account) expects() bool {
 	a.queueMu.Lock()
 	defer a.queueMu.Unlock()
+	return a.crowd > 1 && len(a.queue) < a.crowd
+}
+
+// rest ends the committing where nothing waits. done is how many ops the round
+// has answered.
+func (a *account) rest(done int) bool {
+	a.queueMu.Lock()
+	defer a.queueMu.Unlock()
+	a.crowd = done + len(a.queue)
 	if len(a.queue) > 0 {
 		return false
 	}
