@@ -37,12 +37,18 @@ func (p *place) get() *account {
 
 // place makes a new account findable. s.mu is held.
 func (s *Store) place(a *account) {
-	p := &place{account: weak.Make(a)}
-	s.accounts[a.num] = p
+	found := weak.Make(a)
+	s.accounts[a.num] = &place{account: found}
+	// The runtime holds what a cleanup holds: not the store, which keeps a.
+	store := weak.Make(s)
 	runtime.AddCleanup(a, func(num driver.Account) {
+		s := store.Value()
+		if s == nil {
+			return
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.accounts[num] == p {
+		if p := s.accounts[num]; p != nil && p.account == found {
 			delete(s.accounts, num)
 		}
 	}, a.num)

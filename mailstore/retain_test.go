@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/memkv"
 )
 
 // Accounts that have been used are given back by budget.
@@ -68,4 +70,35 @@ func TestHeldAccountIsShared(t *testing.T) {
 		t.Errorf("an account that has been removed: %v", err)
 	}
 	runtime.KeepAlive(held)
+}
+
+// TestClosedStoreGoes: nothing holds a store that has been closed, nor its
+// accounts: programs open one after the other, tests by the thousand.
+func TestClosedStoreGoes(t *testing.T) {
+	gone := make(chan struct{})
+	func() {
+		kv, blobs := memkv.NewKV(), memkv.NewBlobs()
+		store, err := mailstore.Open(ctx, kv, blobs, quiet(mailstore.Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := store.Account(ctx, "ann")
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendMail(t, a, "INBOX", mail("one"))
+		if err := store.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		runtime.AddCleanup(store, func(struct{}) { close(gone) }, struct{}{})
+	}()
+	for range 500 {
+		runtime.GC()
+		select {
+		case <-gone:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Error("the closed store is still in memory after many collections")
 }
