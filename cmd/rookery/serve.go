@@ -45,6 +45,10 @@ While less of the disk is free than --reserve says, messages are refused (NO
 [UNAVAILABLE], 452 over LMTP), and below a quarter of it all changes. By itself
 the server goes on when there is room again, or a disk that failed works again.
 
+--compress zstd makes the mail that comes in about half as large on the disk, and
+reading it slower; it can be changed at any start. --metrics tells monitoring what
+` + "`rookery status`" + ` tells an operator.
+
 SIGTERM and SIGINT end the server in order, SIGHUP reads the certificate and the
 --passwd file again.`
 

@@ -58,7 +58,8 @@ type Config struct {
 	// Reserve is how many bytes of the disk are kept free; 0 and negative
 	// numbers are as in reserve.Options.
 	Reserve int64
-	// Compress is what is done to messages that come in.
+	// Compress is what is done to messages that come in; those that are there
+	// stay as they are, and all are read.
 	Compress bloblog.Compression
 	// Demo begins with a fresh store of sample mail.
 	Demo bool
