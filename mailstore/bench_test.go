@@ -126,7 +126,10 @@ func BenchmarkMailbox(b *testing.B) {
 		flip = mailstore.FlagsAdd + mailstore.FlagsRemove - flip
 		return err
 	})
-	for name, need := range map[string]mailstore.Need{"digest": mailstore.NeedDigest, "header": mailstore.NeedHeader, "text": mailstore.NeedText} {
+	for name, need := range map[string]mailstore.Need{
+		"digest": mailstore.NeedDigest, "wire": mailstore.NeedWire, "fields": mailstore.NeedFields,
+		"header": mailstore.NeedHeader, "body": mailstore.NeedBody, "text": mailstore.NeedText,
+	} {
 		run("fetch "+name, func() error {
 			return m.Fetch(ctx, rows, need, func(_ int, msg *mailstore.Message) error { return msg.Err })
 		})
