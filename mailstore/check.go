@@ -57,15 +57,16 @@ type checker struct {
 	user    string
 	defects []Defect
 
-	rec      accountRec
-	tree     *tree
-	holders  tally            // rows on disk by message
-	messages []checkedMessage // by number
-	pending  map[uint64]bool
-	contents func(ctx context.Context) error // in place of blobs
-	places   []messagePlace                  // where messages are; see verify.go
-	sorted   bool                            // places are, by message
-	blind    bool                            // a part of the index cannot be read: what is missing proves nothing
+	rec       accountRec
+	tree      *tree
+	holders   tally            // rows on disk by message
+	messages  []checkedMessage // by number
+	pending   map[uint64]bool
+	contents  func(ctx context.Context) error // in place of blobs
+	places    []messagePlace                  // where messages are; see verify.go
+	sorted    bool                            // places are, by message
+	underived bool                            // what is derived need not be there
+	blind     bool                            // a part of the index cannot be read: what is missing proves nothing
 }
 
 func (c *checker) found(n *node, uid imap.UID, format string, args ...any) {
@@ -331,6 +332,9 @@ func (c *checker) records(r driver.Reader) error {
 		}
 		if msg > c.rec.nextMsg {
 			c.foundMessage(msg, "has a number that has not been given out")
+		}
+		if c.underived {
+			continue
 		}
 		for _, kind := range []byte{keyDigest, keyFields, keyText} {
 			_, ok, err := r.Get(numKey(kind, msg))

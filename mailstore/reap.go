@@ -62,7 +62,7 @@ func (a *account) reap() {
 	}
 	a.store.mu.Lock()
 	defer a.store.mu.Unlock()
-	if a.store.closed {
+	if a.store.closed || a.store.repairing {
 		return
 	}
 	a.reaping = true

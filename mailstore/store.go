@@ -126,6 +126,8 @@ type Store struct {
 	deriveSlots chan struct{} // holds a value for each step that runs
 	searchSlots chan struct{} // holds a value for each goroutine that helps a search
 
+	repairing bool // nothing is taken away in the background
+
 	mu       sync.Mutex
 	accounts map[driver.Account]*place
 	closed   bool

@@ -21,7 +21,18 @@ folder is not written to. A backup can be checked in the same way.
 Each defect is a line on standard output that says which account, mailbox and UID
 it hits, or which file.
 
-Exit codes: 0 nothing is wrong, 1 something is, 2 the check could not be made.`
+With --repair, on a store that no server has, whatever is wrong is made whole
+again: the index from its journal, from what can be read of it, and from the
+messages. Each line says what is not as it was before: lost (it is not there any
+more), recovered (a message whose place is not known is in the mailbox
+Recovered), renewed (a mailbox has a new UIDVALIDITY), mended (records
+contradicted each other). The old index is kept in the folder index.broken-DATE.
+A repair that is interrupted is run again.
+
+Exit codes: 0 nothing is wrong, 1 something is, 2 the check could not be made.
+With --repair: 0 nothing is wrong now and nothing is lost, 1 nothing is wrong
+now, but something is lost, recovered or renewed, 2 the repair could not be made,
+and the store is as it was or the repair is to be run again.`
 
 // Exit codes of `rookery check`.
 const (
@@ -30,20 +41,27 @@ const (
 )
 
 type checkFlags struct {
-	data string
-	json bool
+	data   string
+	json   bool
+	repair bool
 }
 
 func newCheck(std streams) *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
 		Use:   "check --data DIR",
-		Short: "Look for defects in the store; changes nothing",
+		Short: "Look for defects in the store, and repair them with --repair",
 		Long:  checkLong,
 		Args:  noArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd, std) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.repair {
+				return f.runRepair(cmd, std)
+			}
+			return f.run(cmd, std)
+		},
 	}
 	addDataFlag(cmd, &f.data)
+	cmd.Flags().BoolVar(&f.repair, "repair", false, "make the store whole again; no server may have it")
 	cmd.Flags().BoolVar(&f.json, "json", false, "write the result as one JSON object")
 	return cmd
 }

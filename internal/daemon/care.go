@@ -61,7 +61,30 @@ func (k *check) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := k.journal(ctx); err != nil {
+		return err
+	}
 	return k.messages(ctx)
+}
+
+// journal compares an index that no server has with its journal.
+func (k *check) journal(ctx context.Context) error {
+	if !k.looking {
+		return nil
+	}
+	var c mailstore.JournalCheck
+	_, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), mailstore.DerivedRange, c.Note)
+	if err != nil {
+		return err
+	}
+	defects, err := c.Compare(ctx, k.store)
+	if imap.KindOf(err) == imap.Corruption {
+		return nil // the list of accounts: it is told of by others
+	}
+	for _, d := range defects {
+		k.found(admin.Defect{Account: d.Account, Text: d.Text})
+	}
+	return err
 }
 
 // messages checks the mailboxes, and reads every message.

@@ -16,6 +16,7 @@ import (
 	"github.com/rookery-mail/rookery/internal/overlayfs"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/datadir"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
@@ -35,29 +36,43 @@ func openToLook(ctx context.Context, path string) (_ *storage, err error) {
 	if _, err := os.Stat(filepath.Join(path, "FORMAT")); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not a rookery store: it has no file FORMAT", path)
 	}
-	over := overlayfs.New(vfs.Default)
 	dir, err := openDir(nil, path)
 	if imap.KindOf(err) == imap.NoPermission {
 		// Nobody writes to what cannot be written to, so no lock is needed.
-		dir, err = openDir(over, path)
+		dir, err = openDir(overlayfs.New(vfs.Default), path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s := &storage{dir: dir}
+	s, err := look(ctx, dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open the store in %s: %w", path, err), dir.Close())
+	}
+	return s, nil
+}
+
+// look opens the engines and the store of a folder for looking. Where it fails
+// the folder stays locked.
+func look(ctx context.Context, dir *datadir.Dir) (_ *storage, err error) {
+	s := &storage{dir: dir, looking: true}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", path, err), s.closeEngines(), dir.Close())
+			err = errors.Join(err, s.closeEngines())
 		}
 	}()
+	over := overlayfs.New(dir.FS())
 	log := slog.New(slog.DiscardHandler)
-	s.blobs, err = bloblog.Open(dir.Join("messages"), bloblog.Options{FS: over, Logger: log, Manual: true})
+	s.blobs, err = bloblog.Open(dir.Join(messagesDir), bloblog.Options{FS: over, Logger: log, Manual: true})
 	if err != nil {
 		return nil, err
 	}
-	s.kv, err = pebblekv.Open(dir.Join("index"), pebblekv.Options{FS: over, Logger: log, Still: true})
+	existing, err := hasMail(dir)
 	if err != nil {
-		s.broken = err
+		return nil, err
+	}
+	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{FS: over, Logger: log, Still: true, Existing: existing})
+	if err != nil {
+		s.kv, s.broken = nil, err
 		return s, nil
 	}
 	s.store, err = mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log, AsItIs: true})

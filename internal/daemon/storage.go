@@ -28,6 +28,8 @@ type storage struct {
 	guard *reserve.Guard
 	// marked says that the folder has relaxedMark, to be removed in the end.
 	marked bool
+	// looking says that the folder was opened to be looked at, and nobody uses it.
+	looking bool
 	// broken says why there is no index and no store, in a folder that was
 	// opened only to be looked at.
 	broken error
@@ -46,6 +48,9 @@ func hasMail(dir *datadir.Dir) (bool, error) {
 	there, err := pebblekv.HasJournal(dir.FS(), dir.Join(journalDir))
 	if err != nil || there {
 		return there, err
+	}
+	if _, err := dir.FS().Stat(dir.Join(repairDir, repairedMark)); err == nil {
+		return true, nil
 	}
 	names, err := dir.FS().List(dir.Join(messagesDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -75,8 +80,8 @@ func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
 
 // openIn opens the store in a folder that is locked already. Where it fails the
 // folder stays locked.
-func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err error) {
-	s = &storage{dir: dir, guard: reserve.New(reserve.Options{FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Logger: t.log})}
+func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err error) {
+	s := &storage{dir: dir, guard: reserve.New(reserve.Options{FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Logger: t.log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", dir.Join(), err), s.closeEngines())
@@ -93,6 +98,9 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 		return nil, err
 	}
 	s.blobs = blobs
+	if err := dropRepair(dir); err != nil {
+		return nil, err
+	}
 	existing, err := hasMail(dir)
 	if err != nil {
 		return nil, err
@@ -121,7 +129,10 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (s *storage, err er
 const settleTime = 5 * time.Second
 
 // Close brings everything to disk and lets go of the folder.
-func (s *storage) Close() error {
+func (s *storage) Close() error { return errors.Join(s.closeStore(), s.dir.Close()) }
+
+// closeStore is Close, but the folder stays locked.
+func (s *storage) closeStore() error {
 	var err error
 	if s.store != nil {
 		err = s.store.Close(context.Background())
@@ -133,7 +144,7 @@ func (s *storage) Close() error {
 	if err == nil && s.marked {
 		err = s.mark(false)
 	}
-	return errors.Join(err, s.dir.Close())
+	return err
 }
 
 // closeEngines closes the index first: a relaxed one still needs the messages.

@@ -167,6 +167,9 @@ func (s *Store) verify(g *segment, at place) error {
 func (s *Store) recoverDead() error {
 	s.graves = newDeadLog(s.opts.FS, s.dir)
 	whole, err := s.graves.load(func(ref driver.Ref, length uint32) {
+		// The newest segment may have been lost: its number is not used again, or
+		// new blobs would be taken for deleted ones.
+		s.lastID = max(s.lastID, placeOf(ref).segment)
 		g := s.segments[s.locateLocked(ref).segment]
 		if g != nil && s.dead.add(ref, length) {
 			g.dead += entry{length: length}.bytes()

@@ -3,6 +3,7 @@ package bloblog_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -77,4 +78,47 @@ func TestTornCopyDoesNotCount(t *testing.T) {
 	must(t, s.Tidy(context.Background()))
 	wantBytes(t, s, live[0], data[0])
 	must(t, s.Close())
+}
+
+// TestLostSegment: when the newest segment is gone, its number is not used again,
+// so that nothing new is taken for what was deleted in it.
+func TestLostSegment(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := bloblog.Options{FS: fs, Manual: true, Logger: slog.New(slog.DiscardHandler)}
+	s, err := bloblog.Open("blobs", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func() driver.Ref {
+		w, err := s.Create(t.Context(), 1, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Release()
+		if _, err := w.Write([]byte("text")); err != nil {
+			t.Fatal(err)
+		}
+		ref, err := w.Finish(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	old := add()
+	if err := errors.Join(s.Delete(t.Context(), 1, []driver.Ref{old}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fs.Remove("blobs/00000001.seg"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = bloblog.Open("blobs", opts); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Open(t.Context(), 1, add())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.Close(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

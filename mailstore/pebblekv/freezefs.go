@@ -39,6 +39,8 @@ type freezeFS struct {
 	// blobs, where it is set, has to work before anything is written to the log.
 	blobs func(context.Context) error
 
+	bad badBlocks // of tables
+
 	journal *journal // takes in new files of the log; may be nil
 
 	// busy is held for reading by whoever is changing something on disk.
@@ -229,7 +231,11 @@ func (f *freezeFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 			return g, nil
 		}
 	}
-	return f.FS.Open(name, opts...)
+	g, err := f.FS.Open(name, opts...)
+	if err == nil && strings.HasSuffix(name, ".sst") {
+		g = f.bad.watch(name, g)
+	}
+	return g, err
 }
 
 // OpenReadWrite implements vfs.FS.

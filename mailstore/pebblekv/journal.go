@@ -42,10 +42,11 @@ type journal struct {
 	kick   chan struct{}
 
 	mu     sync.Mutex
-	gap    bool   // the logs do not go on where the former ones end: a new state must be saved
-	newest uint64 // number of the log that is being written
-	since  int64  // bytes of logs that are newer than the newest state, but for newest
-	state  int64  // bytes of the newest state
+	gap    bool     // the logs do not go on where the former ones end: a new state must be saved
+	begun  []uint64 // the logs that are in the journal, or ought to be
+	newest uint64   // number of the log that is being written
+	since  int64    // bytes of logs that are newer than the newest state, but for newest
+	state  int64    // bytes of the newest state
 }
 
 // Names in the journal's folder, and epochName in the store's.
@@ -53,6 +54,7 @@ const (
 	epochName   = "JOURNAL"
 	statePrefix = "state-"
 	stateNew    = "state.new"
+	begunName   = "logs"
 	closedName  = "closed"
 
 	categoryJournal vfs.DiskWriteCategory = "rookery-journal"
@@ -117,24 +119,62 @@ func (j *journal) compare() error {
 	if err != nil {
 		return err
 	}
-	number, _, err := readClosed(j.fs, j.dir())
-	j.gap = err != nil
+	closed := readLogs(j.fs, j.dir(), closedName)
+	j.gap = len(closed) == 0
 	for _, name := range own {
-		if n, ok := parseLog(name); ok && n > number {
+		if n, ok := parseLog(name); ok && len(closed) > 0 && n > closed[len(closed)-1].number {
 			j.gap = true
 		}
+	}
+	for _, l := range readLogs(j.fs, j.dir(), begunName) {
+		j.begun = append(j.begun, l.number)
+	}
+	if len(j.begun) == 0 {
+		return nil
+	}
+	// The newest log goes only when there is a newer one. One that has nothing may
+	// have been on its way when the power went.
+	last := j.begun[len(j.begun)-1]
+	for _, name := range own {
+		if n, ok := parseLog(name); ok && n >= last {
+			return nil
+		}
+	}
+	if newest := logName(last); hasBatches(j.fs, j.dir(), last) {
+		return imap.E("index open", imap.Corruption, fmt.Errorf("the log %s of the index is gone: run `rookery check --repair`, which makes the index again", j.fs.PathJoin(j.index, newest)))
 	}
 	return nil
 }
 
-// readClosed returns the number and the length of the last log, as they were when
-// the store was last closed in order.
-func readClosed(disk vfs.FS, dir string) (number uint64, size int64, err error) {
-	text, err := readText(disk, disk.PathJoin(dir, closedName))
-	if err == nil {
-		_, err = fmt.Sscanf(text, "%d %d", &number, &size)
+// logSize is a log and how long it is.
+type logSize struct {
+	number uint64
+	size   int64
+}
+
+// readLogs reads a list of logs as writeLogs wrote it, as far as that goes: it
+// says less then, not something wrong.
+func readLogs(disk vfs.FS, dir, name string) (list []logSize) {
+	text, err := readText(disk, disk.PathJoin(dir, name))
+	if err != nil {
+		return nil
 	}
-	return number, size, err
+	for line := range strings.Lines(text) {
+		var l logSize
+		if _, err := fmt.Sscanf(line, "%d %d", &l.number, &l.size); err != nil {
+			return nil
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func (j *journal) writeLogs(name string, list []logSize) error {
+	var text strings.Builder
+	for _, l := range list {
+		fmt.Fprintf(&text, "%d %d\n", l.number, l.size)
+	}
+	return writeText(j.fs, j.dir(), name, text.String())
 }
 
 // listEpochs returns the epochs in a folder, the newest first.
@@ -188,9 +228,12 @@ func (j *journal) add(name string) {
 	to := j.path(logName(number))
 	_ = j.fs.Remove(to) // of an opening that did not come to its end
 	err := j.fs.Link(name, to)
-	if err == nil {
-		err = syncFolder(j.fs, j.dir())
+	j.mu.Lock()
+	j.begun = append(j.begun, number)
+	if err == nil { // which syncs the folder, too
+		err = j.writeLogs(begunName, j.sizes())
 	}
+	j.mu.Unlock()
 	if err != nil {
 		j.log.Warn("the journal of the index misses a part until its next state is saved", "dir", j.dir(), "err", err)
 	}
@@ -259,13 +302,20 @@ func (j *journal) isBroken() bool {
 	return j.gap
 }
 
-// closed notes how long the newest log is, after the store was closed in order:
-// an end that is missing later shows.
+// closed notes how long the logs are, after the store was closed in order: an end
+// that is missing later shows.
 func (j *journal) closed() error {
 	j.mu.Lock()
-	newest := j.newest
-	j.mu.Unlock()
-	return writeText(j.fs, j.dir(), closedName, fmt.Sprintf("%d %d\n", newest, j.size(logName(newest))))
+	defer j.mu.Unlock()
+	return j.writeLogs(closedName, j.sizes())
+}
+
+// sizes returns the logs that were begun. j.mu is held.
+func (j *journal) sizes() (list []logSize) {
+	for _, number := range j.begun {
+		list = append(list, logSize{number, j.size(logName(number))})
+	}
+	return list
 }
 
 // SaveState saves a state of the store in the journal, and lets go of what is
@@ -333,6 +383,9 @@ func (j *journal) prune() error {
 		states = states[:2]
 	}
 	oldest := states[len(states)-1]
+	j.mu.Lock()
+	j.begun = slices.DeleteFunc(j.begun, func(n uint64) bool { return n < oldest })
+	j.mu.Unlock()
 	var errs []error
 	for _, name := range names {
 		number, isLog := parseLog(name)
@@ -379,7 +432,7 @@ func readText(disk vfs.FS, path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	p, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	p, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return strings.TrimSpace(string(p)), err
 }
 

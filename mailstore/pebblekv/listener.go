@@ -56,6 +56,7 @@ func (l *listener) events() *pebble.EventListener {
 			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			l.in.disk.bad.suspect.Store(true)
 			l.log.Error("the index is damaged: run `rookery check`", "file", info.Path, "err", info.Details)
 		},
 		DiskSlow: func(info pebble.DiskSlowInfo) {

@@ -77,7 +77,11 @@ func Open(dir string, opts Options) (*KV, error) {
 	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func()), stopSaver: func() {}}
 	if opts.Journal != "" {
 		if err := kv.beginJournal(); err != nil {
-			return nil, imap.E("index open", imap.Unavailable, fmt.Errorf("%s: %w", opts.Journal, err))
+			kind := imap.Unavailable
+			if imap.KindOf(err) == imap.Corruption {
+				kind = imap.Corruption
+			}
+			return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", opts.Journal, err))
 		}
 	}
 	in, err := openInstance(dir, kv.opts, kv.journal, opts.Existing)
@@ -176,7 +180,7 @@ func (kv *KV) leave(a driver.Account, acct *account) {
 }
 
 // View implements driver.KV.
-func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader) error) (err error) {
+func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -191,11 +195,9 @@ func (kv *KV) View(ctx context.Context, a driver.Account, fn func(driver.Reader)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if closed := v.close(); err == nil {
-			err = closed
-		}
-	}()
+	// The iterator says once more at its end what fn has been told of damage, and
+	// has perhaps gone around.
+	defer func() { _ = v.close() }()
 	if err := acct.wait(ctx); err != nil {
 		return err
 	}

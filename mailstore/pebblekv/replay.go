@@ -1,6 +1,7 @@
 package pebblekv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,10 +63,11 @@ func HasJournal(disk vfs.FS, root string) (bool, error) {
 }
 
 // Replay fills a store, which must be new and empty, with what the newest
-// journal in root has. What can be made anew is left out. The journal is only
+// journal in root has; index is the folder of the store that it is of, from which
+// logs are taken that the journal lacks. What can be made anew is left out. The journal is only
 // read. What is wrong with it is in the report; the error is for what keeps it
 // from being read, or the store from being written.
-func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root string) (*JournalReport, error) {
+func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root, index string) (*JournalReport, error) {
 	const op = "index replay"
 	acct, in, err := kv.enter(op, 0)
 	if err != nil {
@@ -78,7 +80,7 @@ func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root string) (*JournalRep
 	}
 	var problems []string
 	for _, epoch := range epochs {
-		p := &replay{fs: disk, dir: disk.PathJoin(root, epoch), in: in, derived: kv.opts.Derived}
+		p := &replay{fs: disk, dir: disk.PathJoin(root, epoch), index: index, in: in, derived: kv.opts.Derived}
 		p.report = JournalReport{Whole: true, Epoch: epoch, Problems: problems}
 		if err := p.run(ctx); err != nil {
 			return nil, imap.E(op, imap.Unavailable, err)
@@ -94,11 +96,30 @@ func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root string) (*JournalRep
 	return &JournalReport{Problems: problems}, nil
 }
 
+// ReadJournal calls fn for each record that the newest journal in root has from
+// its saved state on, in the order in which they were written, but for those that
+// were deleted since then or are derived. It is for who wants to know whether a
+// store is as young as its journal.
+func ReadJournal(ctx context.Context, disk vfs.FS, root string, derived func(driver.Account, []byte) []byte, fn func(a driver.Account, key, value []byte)) (*JournalReport, error) {
+	epochs, err := listEpochs(disk, root)
+	if err != nil || len(epochs) == 0 {
+		return &JournalReport{}, err
+	}
+	p := &replay{fs: disk, dir: disk.PathJoin(root, epochs[0]), derived: derived, visit: fn}
+	p.report = JournalReport{Whole: true, Epoch: epochs[0]}
+	if err := p.run(ctx); err != nil {
+		return nil, imap.E("index journal", imap.Unavailable, err)
+	}
+	return &p.report, nil
+}
+
 // replay is one journal being read.
 type replay struct {
 	fs      vfs.FS
 	dir     string
+	index   string // the folder of the store that the journal is of
 	in      *instance
+	visit   func(a driver.Account, key, value []byte) // in place of in
 	derived func(driver.Account, []byte) []byte
 	report  JournalReport
 	next    uint64 // the sequence number that the next batch must have, 0 for any
@@ -120,6 +141,9 @@ func (p *replay) run(ctx context.Context) error {
 		}
 		// The state before and all logs since it do as well.
 		p.report.Problems = append(p.report.Problems, fmt.Sprintf("%s: %v", p.fs.PathJoin(p.dir, stateName(state)), err))
+		if p.in == nil {
+			continue
+		}
 		if err := p.in.db.DeleteRange([]byte{0}, appendPrefix(nil, ^driver.Account(0)), pebble.NoSync); err != nil {
 			return err
 		}
@@ -135,6 +159,12 @@ func isReadError(err error) bool {
 
 // load takes in a saved state.
 func (p *replay) load(ctx context.Context, path string) error {
+	if p.in == nil {
+		return readState(p.fs, path, func(key, value []byte) error {
+			p.show(key, value)
+			return ctx.Err()
+		})
+	}
 	batch := p.in.db.NewBatch()
 	defer func() { _ = batch.Close() }()
 	err := readState(p.fs, path, func(key, value []byte) error {
@@ -163,6 +193,7 @@ func (p *replay) logs(ctx context.Context, from uint64) error {
 	if err != nil {
 		return err
 	}
+	all = p.complement(all)
 	list := slices.DeleteFunc(all, func(l wal.LogicalLog) bool { return uint64(l.Num) < from })
 	if len(list) == 0 || uint64(list[0].Num) != from {
 		p.report.problem("%s is missing", p.fs.PathJoin(p.dir, logName(from)))
@@ -182,7 +213,54 @@ func (p *replay) logs(ctx context.Context, from uint64) error {
 		}
 		p.report.Logs++
 	}
-	return p.compareEnd(list[len(list)-1])
+	return p.complete(from, list)
+}
+
+// complement takes logs from the store's own folder that the journal lacks or has
+// a shorter file of. Mostly both are one file.
+func (p *replay) complement(list []wal.LogicalLog) []wal.LogicalLog {
+	if name, err := readText(p.fs, p.fs.PathJoin(p.index, epochName)); err != nil || name != p.report.Epoch {
+		return list
+	}
+	own, err := wal.Scan(wal.Dir{FS: p.fs, Dirname: p.index})
+	if err != nil {
+		return list
+	}
+	begun := make(map[uint64]bool)
+	for _, l := range readLogs(p.fs, p.dir, begunName) {
+		begun[l.number] = true
+	}
+	for _, l := range own {
+		if !begun[uint64(l.Num)] {
+			continue // nobody knows who wrote it
+		}
+		size, err := l.PhysicalSize()
+		i, ok := slices.BinarySearchFunc(list, l.Num, func(l wal.LogicalLog, n wal.NumWAL) int { return cmp.Compare(l.Num, n) })
+		switch {
+		case err != nil:
+		case !ok:
+			list = slices.Insert(list, i, l)
+		default:
+			if known, err := list[i].PhysicalSize(); err != nil || known < size {
+				list[i] = l
+			}
+		}
+	}
+	return list
+}
+
+// hasBatches reports whether a log of the journal has anything that can be read.
+func hasBatches(disk vfs.FS, dir string, number uint64) bool {
+	all, err := wal.Scan(wal.Dir{FS: disk, Dirname: dir})
+	if err != nil {
+		return false
+	}
+	l, ok := all.Get(wal.NumWAL(number))
+	if !ok {
+		return false
+	}
+	_, ok = (&replay{}).first(l)
+	return ok
 }
 
 // first returns the sequence number of the first batch of a log.
@@ -212,8 +290,12 @@ func (p *replay) log(ctx context.Context, l wal.LogicalLog, limit uint64, last b
 		case errors.Is(err, io.EOF), errors.Is(err, record.ErrZeroedChunk):
 			return nil
 		case record.IsInvalidRecord(err):
-			p.report.Torn = p.report.Torn || last
-			return nil // where something is missing, the next log tells
+			if last {
+				p.report.Torn = true
+			} else if limit != p.next {
+				p.report.problem("%s is damaged at %s: %v", name, off, err)
+			}
+			return nil
 		default:
 			p.report.problem("%s is damaged at %s: %v", name, off, err)
 			return nil
@@ -243,8 +325,31 @@ func (p *replay) log(ctx context.Context, l wal.LogicalLog, limit uint64, last b
 	}
 }
 
+func (p *replay) show(key, value []byte) {
+	if len(key) >= prefixLen && skipTo(p.derived, key) == nil {
+		p.visit(driver.Account(accountOf(key)), key[prefixLen:], value)
+	}
+}
+
+// showBatch is apply for who only looks.
+func (p *replay) showBatch(repr []byte) error {
+	for r := batchrepr.Read(repr); len(r) > 0; {
+		kind, key, value, ok, err := r.Next()
+		if err != nil || !ok {
+			return errors.Join(errors.New("the batch cannot be read"), err)
+		}
+		if kind == pebble.InternalKeyKindSet {
+			p.show(key, value)
+		}
+	}
+	return nil
+}
+
 // apply writes a batch of a log into the new store.
 func (p *replay) apply(repr []byte) (err error) {
+	if p.in == nil {
+		return p.showBatch(repr)
+	}
 	batch := p.in.db.NewBatch()
 	defer func() { err = errors.Join(err, batch.Close()) }()
 	for r := batchrepr.Read(repr); len(r) > 0; {
@@ -272,22 +377,31 @@ func (p *replay) apply(repr []byte) (err error) {
 	return p.in.db.Apply(batch, pebble.NoSync)
 }
 
-// compareEnd looks whether the last log is as long as it was when the store was
-// closed in order, where it was.
-func (p *replay) compareEnd(last wal.LogicalLog) error {
-	number, size, err := readClosed(p.fs, p.dir)
-	if err != nil {
-		return nil // it was not, or nobody knows
+// complete looks whether all logs are there that were begun, and as long as they
+// were when the store was closed in order, where it was.
+func (p *replay) complete(from uint64, list []wal.LogicalLog) error {
+	sizes := make(map[uint64]int64)
+	for _, l := range list {
+		size, err := l.PhysicalSize()
+		if err != nil {
+			return err
+		}
+		sizes[uint64(l.Num)] = int64(size)
 	}
-	end, err := last.PhysicalSize()
-	if err != nil {
-		return err
+	for _, l := range readLogs(p.fs, p.dir, begunName) {
+		if _, ok := sizes[l.number]; !ok && l.number >= from {
+			p.report.problem("%s is missing", p.fs.PathJoin(p.dir, logName(l.number)))
+		}
 	}
-	switch {
-	case number > uint64(last.Num):
-		p.report.problem("%s is missing", p.fs.PathJoin(p.dir, logName(number)))
-	case number == uint64(last.Num) && (int64(end) != size || p.report.Torn):
-		p.report.problem("the end of %s is missing or damaged", p.fs.PathJoin(p.dir, logName(number)))
+	closed := readLogs(p.fs, p.dir, closedName)
+	for _, l := range closed {
+		size, ok := sizes[l.number]
+		if l.number >= from && (!ok || size != l.size) {
+			p.report.problem("the end of %s is missing", p.fs.PathJoin(p.dir, logName(l.number)))
+		}
+	}
+	if p.report.Torn && len(closed) > 0 && len(list) > 0 && closed[len(closed)-1].number == uint64(list[len(list)-1].Num) {
+		p.report.problem("the end of %s is damaged", p.fs.PathJoin(p.dir, logName(uint64(list[len(list)-1].Num))))
 	}
 	return nil
 }

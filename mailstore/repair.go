@@ -1,0 +1,315 @@
+package mailstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+)
+
+// This file and the others that begin with repair make a whole index of what is
+// left of one. The steps, for each account:
+//
+//	repairsource.go  what the journal says, or what can be read of the old index,
+//	                 or both: keys and values as they were written
+//	repairread.go    the mailboxes of that, as far as they can be understood
+//	repairwrite.go   where they contradict each other: the records written anew
+//	repairmail.go    every message read; what is derived of it made again; what is
+//	                 lost named; what has no place put into Recovered
+//
+// docs/design/030-repair.md says why.
+
+// RepairOptions say what a Repair has to work with.
+type RepairOptions struct {
+	// Old is the index as it is found; nil where it cannot be opened.
+	Old driver.KV
+	// JournalFound says that the new index has been filled from a journal,
+	// JournalWhole that nothing is missing in that, Torn that its end may be.
+	JournalFound, JournalWhole, Torn bool
+	// Accounts are those that messages belong to.
+	Accounts []driver.Account
+	// Store are the options of the store.
+	Store Options
+	// Note is told of everything that is not as it was before. It is required.
+	Note func(RepairNote)
+	// Progress is told how many bytes of messages have been read in all.
+	Progress func(bytes int64)
+}
+
+// RepairKind says what became of something.
+type RepairKind string
+
+// What a repair tells of.
+const (
+	RepairLost      RepairKind = "lost"      // it is not there any more
+	RepairRecovered RepairKind = "recovered" // a message is in Recovered now
+	RepairRenewed   RepairKind = "renewed"   // a mailbox has a new UIDVALIDITY
+	RepairMended    RepairKind = "mended"    // records contradicted each other; nothing is lost by it
+)
+
+// RepairNote is something that is not as it was before.
+type RepairNote struct {
+	Kind RepairKind
+	Defect
+}
+
+// RepairResult says what a repair has made.
+type RepairResult struct {
+	Accounts  int
+	Messages  int   // read and whole
+	Bytes     int64 // of them
+	Lost      int   // messages, mailboxes and the like
+	Recovered int   // messages in Recovered
+	Renewed   int   // mailboxes with a new UIDVALIDITY
+	Mended    int   // contradictions
+}
+
+// RecoveredMailbox is where messages go whose place cannot be proven.
+const RecoveredMailbox = "Recovered"
+
+// Repair makes the index in kv whole, which is new and has what a journal said,
+// or nothing. It reads blobs and the old index, and changes neither. Afterwards
+// Verify finds nothing in it. Nobody else uses kv meanwhile.
+func Repair(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts RepairOptions) (*RepairResult, error) {
+	opts.Store.AsItIs = true
+	r := &repair{kv: kv, blobs: blobs, opts: opts, res: &RepairResult{}}
+	if err := r.run(ctx); err != nil {
+		return nil, imap.E("mailstore: repair", imap.Other, err)
+	}
+	return r.res, nil
+}
+
+// repair is one run of Repair.
+type repair struct {
+	kv    driver.KV
+	blobs driver.Blobs
+	opts  RepairOptions
+	res   *RepairResult
+	// whole says that the new index had everything that was ever committed.
+	whole bool
+	// directory says that the list of accounts is proven.
+	directory bool
+	store     *Store // over the new index
+}
+
+func (r *repair) note(kind RepairKind, account, mailbox string, uid imap.UID, format string, args ...any) {
+	switch kind {
+	case RepairLost:
+		r.res.Lost++
+	case RepairRecovered:
+		r.res.Recovered++
+	case RepairRenewed:
+		r.res.Renewed++
+	case RepairMended:
+		r.res.Mended++
+	}
+	r.opts.Note(RepairNote{kind, Defect{Account: account, Mailbox: mailbox, UID: uid, Text: fmt.Sprintf(format, args...)}})
+}
+
+func (r *repair) run(ctx context.Context) error {
+	if err := r.judge(ctx); err != nil {
+		return err
+	}
+	names, err := r.names(ctx)
+	if err != nil {
+		return err
+	}
+	for _, num := range slices.Sorted(maps.Keys(names)) {
+		a := &accountRepair{repair: r, num: num, user: names[num]}
+		if err := a.gather(ctx); err != nil {
+			return fmt.Errorf("account %s: %w", a.user, err)
+		}
+		if err := a.mend(ctx); err != nil {
+			return fmt.Errorf("account %s: %w", a.user, err)
+		}
+		if err := a.openStore(ctx); err != nil {
+			return err
+		}
+		if err := a.messages(ctx); err != nil {
+			return fmt.Errorf("account %s: %w", a.user, err)
+		}
+		r.res.Accounts++
+	}
+	if r.store == nil {
+		return nil
+	}
+	// Not closed in order: the next start sweeps what nobody names.
+	r.store.unswept.Store(true)
+	return r.store.Close(ctx)
+}
+
+// openStore opens the store over the new index when its first account is whole.
+func (r *repair) openStore(ctx context.Context) (err error) {
+	if r.store == nil {
+		if r.store, err = Open(ctx, r.kv, r.blobs, r.opts.Store); err == nil {
+			r.store.repairing = true
+		}
+	}
+	return err
+}
+
+// generation returns how many commits an index knows of an account; ok is false
+// where nobody can tell.
+func generation(ctx context.Context, kv driver.KV, a driver.Account) (n uint64, ok bool, err error) {
+	if kv == nil {
+		return 0, false, nil
+	}
+	err = kv.View(ctx, a, func(r driver.Reader) error {
+		data, found, err := r.Get([]byte{keyAccount})
+		if err != nil || !found {
+			ok = err == nil
+			return err
+		}
+		rec, err := decodeAccount(data)
+		n, ok = rec.generation, err == nil
+		return err
+	})
+	if isDamage(err) || imap.KindOf(err) == imap.Unavailable {
+		return 0, false, ctx.Err()
+	}
+	return n, ok, err
+}
+
+// judge decides whether the journal is the truth: the old index may know that its
+// end is missing.
+func (r *repair) judge(ctx context.Context) error {
+	r.whole = r.opts.JournalFound && r.opts.JournalWhole
+	if !r.whole || r.opts.Old == nil {
+		return nil
+	}
+	known, _, err := readAccountList(ctx, r.opts.Old)
+	if err != nil {
+		return err
+	}
+	for name, num := range known.names {
+		old, _, err := generation(ctx, r.opts.Old, num)
+		if err != nil {
+			return err
+		}
+		now, _, err := generation(ctx, r.kv, num)
+		if err != nil {
+			return err
+		}
+		if old > now {
+			r.whole = false
+			r.note(RepairMended, name, "", 0, "the journal of the index lacks its last %d changes, so it is not relied upon", old-now)
+			return nil
+		}
+	}
+	return nil
+}
+
+// accountList is what account 0 has.
+type accountList struct {
+	names    map[string]driver.Account
+	users    map[string][]byte
+	removing map[driver.Account]bool
+	next     uint64
+}
+
+// readAccountList reads the list of accounts and users as far as it can be read.
+func readAccountList(ctx context.Context, kv driver.KV) (d *accountList, whole bool, err error) {
+	d = &accountList{names: make(map[string]driver.Account), users: make(map[string][]byte), removing: make(map[driver.Account]bool), next: 1}
+	if kv == nil {
+		return d, false, nil
+	}
+	holes, err := scanAround(ctx, kv, directoryAccount, func(key, value []byte) {
+		dec := decoder{data: value}
+		switch key[0] {
+		case keyNextAcct:
+			d.next = max(d.next, dec.uint())
+		case keyName:
+			if num := driver.Account(dec.uint()); !dec.bad && num != 0 {
+				d.names[string(key[1:])] = num
+				d.next = max(d.next, uint64(num)+1)
+			}
+		case keyUser:
+			d.users[string(key[1:])] = slices.Clone(value)
+		case keyRemoving:
+			if len(key) == 9 {
+				d.removing[driver.Account(numOfKey(key))] = true
+			}
+		}
+	})
+	return d, err == nil && len(holes) == 0, err
+}
+
+// names completes the list of accounts and users, and returns the accounts.
+func (r *repair) names(ctx context.Context) (map[driver.Account]string, error) {
+	dir, _, err := readAccountList(ctx, r.kv)
+	if err != nil {
+		return nil, err
+	}
+	r.directory = r.whole
+	if !r.whole && r.opts.Old != nil {
+		old, complete, err := readAccountList(ctx, r.opts.Old)
+		if err != nil {
+			return nil, err
+		}
+		if complete {
+			dir.names, dir.users, dir.removing, r.directory = old.names, old.users, old.removing, true
+		}
+		maps.Copy(dir.names, old.names)
+		maps.Copy(dir.users, old.users)
+		maps.Copy(dir.removing, old.removing)
+		dir.next = max(dir.next, old.next)
+	}
+	names := make(map[driver.Account]string)
+	for _, name := range slices.Sorted(maps.Keys(dir.names)) {
+		num := dir.names[name]
+		if other, ok := names[num]; ok || dir.removing[num] {
+			r.note(RepairMended, name, "", 0, "its account is that of %q, or is being removed: the name is dropped", other)
+			delete(dir.names, name)
+			continue
+		}
+		names[num] = name
+	}
+	if !r.directory {
+		r.nameUnknown(dir, names)
+	}
+	return names, r.writeAccountList(ctx, dir)
+}
+
+// nameUnknown gives names to accounts that nobody knows any more.
+func (r *repair) nameUnknown(dir *accountList, names map[driver.Account]string) {
+	r.note(RepairLost, "", "", 0, "the list of users cannot be proven to be complete: `rookery user list` shows those there are; add the others again")
+	for _, num := range r.opts.Accounts {
+		if names[num] != "" || dir.removing[num] || num == directoryAccount {
+			continue
+		}
+		name := fmt.Sprintf("recovered-%d", num)
+		for _, taken := dir.names[name]; taken; _, taken = dir.names[name] {
+			name += "x"
+		}
+		names[num], dir.names[name] = name, num
+		dir.next = max(dir.next, uint64(num)+1)
+		r.note(RepairLost, name, "", 0, "the name of this account is lost: `rookery user add` with this name opens it")
+	}
+}
+
+// writeAccountList writes account 0 anew.
+func (r *repair) writeAccountList(ctx context.Context, dir *accountList) error {
+	return r.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
+		for _, kind := range []byte{keyName, keyUser, keyRemoving, keyNextAcct, keyClean} {
+			if err := tx.DeleteRange([]byte{kind}, prefixEnd([]byte{kind})); err != nil {
+				return err
+			}
+		}
+		err := tx.Set([]byte{keyNextAcct}, binary.AppendUvarint(nil, dir.next))
+		for name, num := range dir.names {
+			err = errors.Join(err, tx.Set(nameKey(keyName, name), binary.AppendUvarint(nil, uint64(num))))
+		}
+		for name, hash := range dir.users {
+			err = errors.Join(err, tx.Set(nameKey(keyUser, name), hash))
+		}
+		for num := range dir.removing {
+			err = errors.Join(err, tx.Set(numKey(keyRemoving, uint64(num)), nil))
+		}
+		return err
+	})
+}
