@@ -123,6 +123,7 @@ func (c *Call) describe(ctx context.Context, s *selection) error {
 	c.Conn.writePermanentFlags(s)
 	w.Raw("] Flags that are kept\r\n")
 	s.tellExists(c.Conn)
+	s.tellRecent(c.Conn)
 	if i, ok := v.FirstUnseen(); ok && !c.Conn.enabled.rev2 {
 		w.Raw("* OK [UNSEEN ")
 		w.Number(uint32(i + 1))

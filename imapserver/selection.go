@@ -70,10 +70,15 @@ func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapsho
 	s.tellExpunged(c, &ch)
 	s.tellKeywords(c)
 	if ch.Added < next.Len() {
+		s.tellExists(c)
+		if c.idling.Load() {
+			// The claim below waits for the disk, and a client in IDLE for news.
+			_ = c.enc.Flush()
+		}
 		if err := s.claimRecent(ctx, c); err != nil {
 			return err
 		}
-		s.tellExists(c)
+		s.tellRecent(c)
 	}
 	s.tellFlags(c, old, ch.Changed, ch.Added, rep)
 	if mode == flushAll && len(ch.Vanished) > 0 {
@@ -114,17 +119,23 @@ func (s *selection) tellKeywords(c *Conn) {
 	}
 }
 
-// tellExists sends EXISTS, and RECENT under IMAP4rev1.
+// tellExists sends EXISTS.
 func (s *selection) tellExists(c *Conn) {
 	w := c.enc
 	w.Raw("* ")
 	w.Number(uint32(s.view.Len()))
 	w.Raw(" EXISTS\r\n")
-	if !c.enabled.rev2 {
-		w.Raw("* ")
-		w.Number(uint32(s.countRecent()))
-		w.Raw(" RECENT\r\n")
+}
+
+// tellRecent sends RECENT under IMAP4rev1.
+func (s *selection) tellRecent(c *Conn) {
+	if c.enabled.rev2 {
+		return
 	}
+	w := c.enc
+	w.Raw("* ")
+	w.Number(uint32(s.countRecent()))
+	w.Raw(" RECENT\r\n")
 }
 
 // claimRecent takes \Recent of new messages for this session, if it is one that
