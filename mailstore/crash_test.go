@@ -171,6 +171,8 @@ func TestCutAtEveryOperation(t *testing.T) {
 		"one transaction each": {},
 		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
 		"small pages":          {TxnRows: 4, PageRows: 2, FoldRows: 2},
+		"small indexes":        {TextBatch: 1, ColumnRows: 2},
+		"indexes in pieces":    {TextBatch: 2, TxnBytes: 1000},
 	} {
 		opts.Now = func() time.Time { return now }
 		t.Run(name, func(t *testing.T) {

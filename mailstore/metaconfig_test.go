@@ -38,12 +38,12 @@ const (
 )
 
 func metaConfigs() []metaConfig {
-	tiny := mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 3, ColumnRows: 3}
+	tiny := mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 3, ColumnRows: 3, TextBatch: 2}
 	return []metaConfig{
 		{name: "in memory"},
 		{name: "in memory, tiny transactions", opts: tiny, restart: metaStop, sweeps: true},
 		{name: "in memory, no index kept", opts: mailstore.Options{IndexMemory: 1, FoldRows: 1, PageRows: 1}, sweeps: true},
-		{name: "in memory, pages of 7", opts: mailstore.Options{TxnRows: 5, PageRows: 7, FoldRows: 2, IndexMemory: 3000, ColumnRows: 2}, restart: metaStop},
+		{name: "in memory, pages of 7", opts: mailstore.Options{TxnRows: 5, PageRows: 7, FoldRows: 2, IndexMemory: 3000, ColumnRows: 2, TextBatch: 3}, restart: metaStop},
 		{name: "embedded", engines: embedded(pebblekv.Options{}, bloblog.Options{}), restart: metaStop, sweeps: true},
 		{name: "embedded, all small", opts: tiny, restart: metaStop, sweeps: true, engines: embedded(
 			pebblekv.Options{MemTableBytes: 64 << 10, CacheBytes: 1 << 10, MaxOpenFiles: 10},
