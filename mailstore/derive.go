@@ -49,7 +49,8 @@ type deriver interface {
 	// write), and returns what is to be written. It holds no lock and may take
 	// its time, but returns soon after ctx ends. Numbers may be missing, even
 	// millions in a row (use account.messagesAbove). nil means that this number
-	// of messages makes no step: it is asked again when there are more.
+	// of messages makes no step: it is asked again when there are more. An error
+	// has it called again later, one of derivedDamage after all is deleted.
 	derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error)
 	// tidy takes back space from what was derived up to mark, where most of the
 	// messages that it came from are gone: one small step from the place next
@@ -98,9 +99,12 @@ type deriving struct {
 // encode and decodeProgress are the mark on disk.
 func (p *progress) encode() []byte { return appendUints(nil, p.version, p.mark) }
 
-func decodeProgress(data []byte) (p progress, err error) {
+func decodeProgress(data []byte) (progress, error) {
 	d := decoder{data: data}
-	p = progress{version: d.uint(), mark: d.uint()}
+	p := progress{version: d.uint(), mark: d.uint()}
+	if d.bad {
+		p = progress{}
+	}
 	return p, d.err("mark of what is derived")
 }
 
@@ -117,8 +121,8 @@ func (a *account) readProgress(r driver.Reader) ([]progress, error) {
 		}
 		if !ok {
 			all[i].version = d.version()
-		} else if all[i], err = decodeProgress(data); err != nil {
-			all[i] = progress{}
+		} else {
+			all[i], _ = decodeProgress(data)
 		}
 	}
 	return all, nil

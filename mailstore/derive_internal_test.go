@@ -197,6 +197,21 @@ func TestDeriveInSteps(t *testing.T) {
 	b.expect(28)
 }
 
+func TestDeriveWithADamagedMark(t *testing.T) {
+	b := newDeriveBench(t, &sizer{step: 4, v: 1})
+	b.append(0, 8)
+	b.expect(8)
+	for _, mark := range []string{"", "\x00", "\x80"} {
+		b.close()
+		err := b.kv.Update(t.Context(), b.a.num, func(tx driver.Txn) error { return tx.Set([]byte{keyDerived, 'z'}, []byte(mark)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.open(&sizer{step: 3, v: 1})
+		b.expect(6)
+	}
+}
+
 func TestDeriveAfterGaps(t *testing.T) {
 	b := newDeriveBench(t, &sizer{step: 4})
 	b.append(0, 6)
