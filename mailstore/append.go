@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -50,14 +53,16 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 	}
 	items = slices.Clone(items)
 	ap := &appending{a: a.account, mailbox: mailbox, items: items}
-	weight := 0
-	for i, it := range items {
-		if it.Date == 0 {
+	for i := range items {
+		if items[i].Date == 0 {
 			items[i].Date = imap.TimeOf(a.store.now())
 		}
-		if err := it.Upload.finish(blobMeta(mailbox, &items[i])); err != nil {
-			return nil, imap.E(opName, imap.Other, err)
-		}
+	}
+	if err := finishAll(mailbox, items); err != nil {
+		return nil, imap.E(opName, imap.Other, err)
+	}
+	weight := 0
+	for _, it := range items {
 		weight += it.Upload.weight()
 	}
 	if err := a.store.blobs.Sync(ctx); err != nil {
@@ -77,6 +82,25 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 		return nil, imap.E(opName, imap.Other, err)
 	}
 	return &ap.res, nil
+}
+
+// finishAll finishes the uploads of items, which is most of the work of an Append
+// of many: on all processors.
+func finishAll(mailbox string, items []AppendItem) error {
+	var next atomic.Int64
+	errs := make([]error, len(items))
+	work := func() {
+		for i := next.Add(1) - 1; i < int64(len(items)); i = next.Add(1) - 1 {
+			errs[i] = guard(func() error { return items[i].Upload.finish(blobMeta(mailbox, &items[i])) })
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(items)) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func (u *Upload) weight() int { return u.derived.size() + 300 + 24*len(u.ids) }
