@@ -234,8 +234,10 @@ func (s *flagStore) large() error {
 			return err
 		}
 		st.uids, st.modseq = s.apply(e), e.modseq
-		if _, err := e.code(e.ed.Intern(s.req.Flags)); err != nil {
-			return err // too many keywords
+		if s.req.Op != FlagsRemove { // keywords that no row gets are none of the mailbox's
+			if _, err := e.code(e.ed.Intern(s.req.Flags)); err != nil {
+				return err // too many keywords
+			}
 		}
 		e.touch()
 		t.set(st.key(), st.encode())
