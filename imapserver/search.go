@@ -183,9 +183,18 @@ func (p *searchParser) word() string {
 func (p *searchParser) sequence(first string) Matcher {
 	all := []Matcher{p.key(first)}
 	for p.d.Err() == nil && p.d.TrySP() {
-		all = append(all, p.key(p.word()))
+		all = addKey(all, p.key(p.word()))
 	}
 	return and(all)
+}
+
+// addKey appends a key. Growing by half, as append does, would leave behind
+// several times the memory of a long list.
+func addKey(all []Matcher, k Matcher) []Matcher {
+	if len(all) == cap(all) {
+		all = slices.Grow(all, max(len(all), 4))
+	}
+	return append(all, k)
 }
 
 // key reads one key.
@@ -201,7 +210,7 @@ func (p *searchParser) key(word string) Matcher {
 	switch {
 	case word == "" && d.Peek() == '(':
 		var all []Matcher
-		d.NonEmptyList(func() { all = append(all, p.key(p.word())) })
+		d.NonEmptyList(func() { all = addKey(all, p.key(p.word())) })
 		return and(all)
 	case word == "":
 		set, saved := d.NumSet()

@@ -24,8 +24,9 @@ type Matcher struct {
 	Match func(m *SearchMessage, msg *Message) bool
 
 	// Combinations.
-	kids []Matcher
-	op   matchOp
+	kids    []Matcher
+	op      matchOp
+	negated bool // NOT, of a key or of a combination
 	// set, where set, does for a whole view what Row does.
 	set func(view *mailindex.Snapshot, yes positionSet)
 	// term, where it is not empty, is what an index of the mailbox is asked for.
@@ -45,7 +46,6 @@ const (
 	opLeaf matchOp = iota
 	opAnd
 	opOr
-	opNot
 )
 
 func and(all []Matcher) Matcher {
@@ -57,7 +57,10 @@ func and(all []Matcher) Matcher {
 
 func or(a, b Matcher) Matcher { return Matcher{op: opOr, kids: []Matcher{a, b}} }
 
-func not(a Matcher) Matcher { return Matcher{op: opNot, kids: []Matcher{a}} }
+func not(a Matcher) Matcher {
+	a.negated = !a.negated
+	return a
+}
 
 // verdict is the answer of a key that may not know yet.
 type verdict uint8
@@ -77,15 +80,19 @@ func verdictOf(b bool) verdict {
 
 // decide answers with the index entry, and with the message where msg is given.
 func (k *Matcher) decide(m *SearchMessage, msg *Message) verdict {
+	v := k.decideKey(m, msg)
+	switch {
+	case !k.negated || v == open:
+		return v
+	case v == yes:
+		return no
+	}
+	return yes
+}
+
+// decideKey is decide before NOT.
+func (k *Matcher) decideKey(m *SearchMessage, msg *Message) verdict {
 	switch k.op {
-	case opNot:
-		switch k.kids[0].decide(m, msg) {
-		case yes:
-			return no
-		case no:
-			return yes
-		}
-		return open
 	case opAnd:
 		return k.combine(m, msg, no)
 	case opOr:
@@ -152,6 +159,7 @@ type searcher struct {
 	err     error // what SearchMessage.Fail was told first
 
 	answers   []SearchAnswer // of a SearchIndex, used for one key after the other
+	spare     []positionSet  // sets that are not in use
 	questions int            // that a SearchIndex was asked
 }
 

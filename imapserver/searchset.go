@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"math/bits"
-	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -97,47 +96,79 @@ func (s positionSet) list() []int {
 // that match, and those that it leaves open. The others do not match.
 type outcome struct{ yes, open positionSet }
 
-// evaluate asks a key about positions. It does not change asked.
+// A program may have thousands of keys, and a set costs a bit for each message:
+// sets are used again, so that what a search holds depends on how deep its keys
+// are nested and not on their number.
+
+// empty returns an empty set.
+func (s *searcher) empty() positionSet {
+	n := len(s.spare)
+	if n == 0 {
+		return newPositionSet(s.sel.view.Len())
+	}
+	set := s.spare[n-1]
+	s.spare = s.spare[:n-1]
+	clear(set)
+	return set
+}
+
+// copied returns a copy of a set.
+func (s *searcher) copied(set positionSet) positionSet {
+	c := s.empty()
+	copy(c, set)
+	return c
+}
+
+// discard takes back sets that nobody uses any more.
+func (s *searcher) discard(sets ...positionSet) { s.spare = append(s.spare, sets...) }
+
+// evaluate asks a key about positions. It does not change asked; the outcome's
+// sets belong to the caller.
 func (s *searcher) evaluate(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
 	if err := ctx.Err(); err != nil {
 		return o, err
 	}
 	switch k.op {
-	case opNot:
-		o, err = s.evaluate(ctx, &k.kids[0], asked)
-		if err != nil {
-			return o, err
-		}
-		yes := slices.Clone(asked)
-		yes.subtract(o.yes)
-		yes.subtract(o.open)
-		return outcome{yes, o.open}, nil
 	case opAnd:
-		return s.evaluateAll(ctx, k, asked)
+		o, err = s.evaluateAll(ctx, k, asked)
 	case opOr:
-		return s.evaluateAny(ctx, k, asked)
+		o, err = s.evaluateAny(ctx, k, asked)
+	default:
+		o, err = s.evaluateKey(ctx, k, asked)
 	}
-	none := newPositionSet(s.sel.view.Len())
+	if err != nil || !k.negated {
+		return o, err
+	}
+	yes := s.copied(asked)
+	yes.subtract(o.yes)
+	yes.subtract(o.open)
+	s.discard(o.yes)
+	return outcome{yes, o.open}, nil
+}
+
+// evaluateKey asks a single key, NOT left aside.
+func (s *searcher) evaluateKey(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
 	switch {
 	case asked.isEmpty():
-		return outcome{none, none}, nil
+		return outcome{s.empty(), s.empty()}, nil
 	case k.set != nil:
-		k.set(s.sel.view, none)
-		none.intersect(asked)
-		return outcome{none, newPositionSet(s.sel.view.Len())}, nil
+		o = outcome{s.empty(), s.empty()}
+		k.set(s.sel.view, o.yes)
+		o.yes.intersect(asked)
+		return o, nil
 	case k.Row != nil:
-		err := s.askRows(k, asked, none)
-		return outcome{none, newPositionSet(s.sel.view.Len())}, err
+		o = outcome{s.empty(), s.empty()}
+		return o, s.askRows(k, asked, o.yes)
 	case k.term.Text != nil || k.term.Sent != nil:
 		return s.askIndex(ctx, k, asked)
 	}
-	return outcome{none, slices.Clone(asked)}, nil
+	return outcome{s.empty(), s.copied(asked)}, nil
 }
 
 // evaluateAll is AND: later keys are asked about what the former ones leave.
 func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSet) (all outcome, err error) {
-	all = outcome{slices.Clone(asked), newPositionSet(s.sel.view.Len())}
-	rest := slices.Clone(asked)
+	all = outcome{s.copied(asked), s.empty()}
+	rest := s.copied(asked)
 	kids := k.byCost()
 	for i, kid := range kids {
 		if kid.cost() >= costText && (i == 0 || kids[i-1].cost() < costText) {
@@ -154,12 +185,14 @@ func (s *searcher) evaluateAll(ctx context.Context, k *Matcher, asked positionSe
 		all.yes.intersect(o.yes)
 		o.yes.union(o.open)
 		all.open.intersect(o.yes)
+		s.discard(rest, o.open)
 		rest = o.yes
 		if rest.isEmpty() {
 			break
 		}
 	}
 	all.yes.intersect(rest)
+	s.discard(rest)
 	return all, nil
 }
 
@@ -174,7 +207,7 @@ func (s *searcher) narrow(ctx context.Context, kids []*Matcher, asked positionSe
 		return asked, nil
 	}
 	for _, kid := range kids {
-		if kid.op != opLeaf || kid.term.Text == nil || asked.isEmpty() {
+		if kid.op != opLeaf || kid.negated || kid.term.Text == nil || asked.isEmpty() {
 			continue
 		}
 		quick := *kid
@@ -183,17 +216,17 @@ func (s *searcher) narrow(ctx context.Context, kids []*Matcher, asked positionSe
 		if err != nil {
 			return nil, err
 		}
+		o.yes.union(o.open)
+		s.discard(asked, o.open)
 		asked = o.yes
-		asked.union(o.open)
 	}
 	return asked, nil
 }
 
 // evaluateAny is OR: later keys are asked about what no former one has found.
 func (s *searcher) evaluateAny(ctx context.Context, k *Matcher, asked positionSet) (some outcome, err error) {
-	n := s.sel.view.Len()
-	some = outcome{newPositionSet(n), newPositionSet(n)}
-	rest := slices.Clone(asked)
+	some = outcome{s.empty(), s.empty()}
+	rest := s.copied(asked)
 	for _, kid := range k.byCost() {
 		o, err := s.evaluate(ctx, kid, rest)
 		if err != nil {
@@ -202,8 +235,10 @@ func (s *searcher) evaluateAny(ctx context.Context, k *Matcher, asked positionSe
 		some.yes.union(o.yes)
 		some.open.union(o.open)
 		rest.subtract(o.yes)
+		s.discard(o.yes, o.open)
 	}
 	some.open.subtract(some.yes)
+	s.discard(rest)
 	return some, nil
 }
 
@@ -237,7 +272,7 @@ const maxQuestions = 32
 func (s *searcher) askIndex(ctx context.Context, k *Matcher, asked positionSet) (o outcome, err error) {
 	index, ok := s.sel.box.(SearchIndex)
 	if s.questions++; !ok || s.questions > maxQuestions {
-		return outcome{newPositionSet(s.sel.view.Len()), slices.Clone(asked)}, nil
+		return outcome{s.empty(), s.copied(asked)}, nil
 	}
 	if s.answers == nil {
 		s.answers = make([]SearchAnswer, s.sel.view.Len())
@@ -249,7 +284,7 @@ func (s *searcher) askIndex(ctx context.Context, k *Matcher, asked positionSet) 
 	if err := index.Search(ctx, s.sel.view, &k.term, s.answers); err != nil {
 		return o, err
 	}
-	o = outcome{newPositionSet(s.sel.view.Len()), newPositionSet(s.sel.view.Len())}
+	o = outcome{s.empty(), s.empty()}
 	for i, a := range s.answers {
 		switch a {
 		case SearchYes:
@@ -296,13 +331,18 @@ func (k *Matcher) cost() int {
 
 // byCost returns the parts of a combination, the cheapest first.
 func (k *Matcher) byCost() []*Matcher {
-	list := make([]*Matcher, len(k.kids))
-	costs := make(map[*Matcher]int, len(k.kids))
+	costs := make([]uint8, len(k.kids))
 	for i := range k.kids {
-		list[i] = &k.kids[i]
-		costs[list[i]] = k.kids[i].cost()
+		costs[i] = uint8(k.kids[i].cost())
 	}
-	slices.SortStableFunc(list, func(a, b *Matcher) int { return costs[a] - costs[b] })
+	list := make([]*Matcher, 0, len(k.kids))
+	for cost := uint8(costSet); cost <= costMessage; cost++ {
+		for i, c := range costs {
+			if c == cost {
+				list = append(list, &k.kids[i])
+			}
+		}
+	}
 	return list
 }
 

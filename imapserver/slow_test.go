@@ -215,6 +215,32 @@ func TestHugeSets(t *testing.T) {
 	}
 }
 
+// TestManyKeysOverManyMessages: what a search allocates does not grow with the
+// product of keys and messages.
+func TestManyKeysOverManyMessages(t *testing.T) {
+	m := memory.New()
+	for range 20_000 {
+		m.Add("ann", "INBOX", hello)
+	}
+	c := selected(t, newServer(t, overMemory(t, m), imapserver.Options{Limits: imapserver.Limits{Line: 1 << 20}}))
+	for name, key := range map[string]string{"flags": " NOT KEYWORD k%d", "either": " OR KEYWORD k%d ALL"} {
+		t.Run(name, func(t *testing.T) {
+			var keys strings.Builder
+			for i := range 3_000 {
+				fmt.Fprintf(&keys, key, i+1)
+			}
+			command := "SEARCH RETURN (COUNT)" + keys.String()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			c.ok(command)
+			runtime.ReadMemStats(&after)
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 6<<20 {
+				t.Errorf("%d MB allocated", grown>>20)
+			}
+		})
+	}
+}
+
 // TestCommandLimitIsForTheBackEnd: a client on a slow line may take longer for
 // its messages than a command may keep the back end.
 func TestCommandLimitIsForTheBackEnd(t *testing.T) {

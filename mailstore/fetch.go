@@ -174,7 +174,7 @@ func (f *fetcher) stale(r *records) bool {
 		}
 	}
 	if f.need&needText != 0 {
-		msg.Text = currentText(f.batch.bytes(r.text))
+		msg.Text, f.batch.text = currentTextIn(f.batch.bytes(r.text), f.batch.text)
 		return msg.Text == nil
 	}
 	return false

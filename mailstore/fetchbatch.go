@@ -22,6 +22,7 @@ type recordBatch struct {
 	list   []records
 	data   []byte // all records
 	header []byte // of the message that is being delivered
+	text   []byte // the same
 }
 
 // records say where in a batch the records of a message are.
@@ -53,6 +54,9 @@ func (s *Store) takeBatch() *recordBatch {
 
 // putBatch keeps a batch for another Fetch, unless a huge record was in it.
 func (s *Store) putBatch(b *recordBatch) {
+	if cap(b.text) > keepMatcher {
+		b.text = nil
+	}
 	if cap(b.data) <= 4*fetchBytes && cap(b.header) <= fetchBytes {
 		s.batches.Put(b)
 	}

@@ -209,20 +209,41 @@ func (s *textSearch) run(ctx context.Context) error {
 
 // work looks into chunks until there is none left.
 func (s *textSearch) work(ctx context.Context) error {
-	m := textMatcher{key: s.key}
+	m := s.a.store.takeMatcher(s.key)
+	defer s.a.store.putMatcher(m)
 	for {
 		from := int(s.next.Add(1)-1) * searchChunk
 		if from >= len(s.in) {
 			return nil
 		}
 		chunk := s.in[from:min(from+searchChunk, len(s.in))]
-		if err := s.a.store.kv.View(ctx, s.a.num, func(r driver.Reader) error { return s.look(r, &m, chunk) }); err != nil {
+		if err := s.a.store.kv.View(ctx, s.a.num, func(r driver.Reader) error { return s.look(r, m, chunk) }); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		runtime.Gosched() // others wait for less than a chunk
+	}
+}
+
+// keepMatcher is how much memory a textMatcher may have to be used again: most
+// texts have room there, and a search that asks for key after key takes it once.
+const keepMatcher = 2 << 20
+
+func (s *Store) takeMatcher(key message.Key) *textMatcher {
+	m, ok := s.matchers.Get().(*textMatcher)
+	if !ok {
+		m = new(textMatcher)
+	}
+	m.key = key
+	return m
+}
+
+func (s *Store) putMatcher(m *textMatcher) {
+	m.key = message.Key{}
+	if cap(m.buf) <= keepMatcher {
+		s.matchers.Put(m)
 	}
 }
 

@@ -347,3 +347,24 @@ func TestTextRecord(t *testing.T) {
 		}
 	})
 }
+
+// A search in a header does not make room for the body, and what a key has taken
+// the next one has.
+func TestMatcherMemory(t *testing.T) {
+	var p textPacker
+	rec, err := openText(p.pack(&message.Text{Version: message.Version, Header: []byte("subject: x\n"), Body: bytes.Repeat([]byte("many words "), 1e5)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := textMatcher{key: message.Key{Where: message.InHeader, Name: "subject", Needle: []byte("y")}}
+	if _, err := m.match(&rec); err != nil || cap(m.buf) > 1000 {
+		t.Errorf("%d octets, error %v", cap(m.buf), err)
+	}
+	m.key = message.Key{Where: message.InText, Needle: []byte("never")}
+	if _, err := m.match(&rec); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(10, func() { _, _ = m.match(&rec) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -121,6 +121,7 @@ type Store struct {
 	counts    struct{ commits, operations atomic.Int64 }
 	digesters sync.Pool // of *digester, with opts.Limits
 	batches   sync.Pool // of *recordBatch
+	matchers  sync.Pool // of *textMatcher
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs

@@ -119,9 +119,9 @@ func (t *textRecord) sizes() [3]int {
 	return [3]int{t.header + t.mime, head, t.body - head}
 }
 
-// text reads the text as a whole, into memory of its own.
-func (t *textRecord) text() (*message.Text, error) {
-	buf := make([]byte, t.header+t.mime+t.body)
+// text reads the text as a whole, into buf, which has its length and belongs to
+// the text then.
+func (t *textRecord) text(buf []byte) (*message.Text, error) {
 	at := 0
 	for i, size := range t.sizes() {
 		if err := t.frame(i, buf[at:at+size]); err != nil {
@@ -152,18 +152,23 @@ func (t *textRecord) frame(i int, dst []byte) error {
 // textMatcher looks into texts, one after the other.
 type textMatcher struct {
 	key message.Key
-	buf []byte
+	buf []byte // what was decompressed last
+}
+
+// room returns n bytes of buf.
+func (m *textMatcher) room(n int) []byte {
+	if n > cap(m.buf) {
+		m.buf = make([]byte, n+n/4)
+	}
+	return m.buf[:n]
 }
 
 // match reports what message.Text.Match would. It reads no more of the text than
 // it must.
 func (m *textMatcher) match(t *textRecord) (found bool, err error) {
 	sizes := t.sizes()
-	if need := max(sizes[0], t.body); need > len(m.buf) {
-		m.buf = make([]byte, need+need/2)
-	}
 	if m.key.Where != message.InHeader {
-		body := m.buf[:t.body]
+		body := m.room(t.body)
 		for i, from, to := 1, 0, 0; i < len(sizes); i++ {
 			to += sizes[i]
 			if err := t.frame(i, body[from:to]); err != nil {
@@ -181,7 +186,7 @@ func (m *textMatcher) match(t *textRecord) (found bool, err error) {
 			return false, nil
 		}
 	}
-	head := m.buf[:sizes[0]]
+	head := m.room(sizes[0])
 	if err := t.frame(0, head); err != nil {
 		return false, err
 	}
@@ -204,13 +209,20 @@ func (d *decoder) bytes() []byte {
 // currentText reads a text, and returns nil where that is damaged or of an
 // older version.
 func currentText(data []byte) *message.Text {
+	t, _ := currentTextIn(data, nil)
+	return t
+}
+
+// currentTextIn is currentText that uses a buffer, and returns it or a larger one.
+func currentTextIn(data, buf []byte) (*message.Text, []byte) {
 	rec, err := openText(data)
 	if err != nil {
-		return nil
+		return nil, buf
 	}
-	t, err := rec.text()
+	buf = sized(buf, int64(rec.header+rec.mime+rec.body))
+	t, err := rec.text(buf)
 	if err != nil || t.Version < message.Version {
-		return nil
+		return nil, buf
 	}
-	return t
+	return t, buf
 }
