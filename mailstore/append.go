@@ -68,6 +68,9 @@ func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem
 	if err := a.store.blobs.Sync(ctx); err != nil {
 		return nil, imap.E(opName, imap.Other, err)
 	}
+	if err := a.store.boundRefs(ctx, items); err != nil {
+		return nil, imap.E(opName, imap.Other, err)
+	}
 	if weight > a.store.opts.TxnBytes {
 		ap.staged = true
 		weight = 0

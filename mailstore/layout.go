@@ -20,6 +20,7 @@ import (
 //	F              format version
 //	C              the store was closed in order (absent while it is open)
 //	N              next account number
+//	B              greatest Ref that may be named without raising it (refbound.go)
 //	n name         account number
 //	x number       account that is being removed
 //	u name         password hash of a user
@@ -54,6 +55,7 @@ const (
 	keyFormat   = 'F'
 	keyClean    = 'C'
 	keyNextAcct = 'N'
+	keyRefBound = 'B'
 	keyName     = 'n'
 	keyRemoving = 'x'
 	keyUser     = 'u'

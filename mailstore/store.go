@@ -117,7 +117,8 @@ type Store struct {
 
 	indexed   atomic.Int64  // bytes of all accounts and indexes that are kept in memory
 	clock     atomic.Uint64 // counts uses of mailboxes
-	unswept   atomic.Bool   // a failure may have left blobs that nobody names
+	refs      refBound
+	unswept   atomic.Bool // a failure may have left blobs that nobody names
 	counts    struct{ commits, operations atomic.Int64 }
 	digesters sync.Pool // of *digester, with opts.Limits
 	batches   sync.Pool // of *recordBatch
@@ -143,6 +144,7 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
 	var clean bool
+	var bound driver.Ref
 	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		version, fresh, err := checkFormat(tx)
 		if err != nil {
@@ -153,6 +155,9 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 				return err
 			}
 		}
+		if bound, err = readRefBound(tx); err != nil {
+			return err
+		}
 		_, closedInOrder, err := tx.Get([]byte{keyClean})
 		clean = closedInOrder || fresh
 		if err != nil {
@@ -160,6 +165,9 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 		}
 		return tx.Delete([]byte{keyClean})
 	})
+	if err == nil {
+		err = s.skipRefs(ctx, bound)
+	}
 	if err != nil {
 		return nil, imap.E("mailstore: open", imap.Other, err)
 	}

@@ -2,6 +2,7 @@ package bloblog
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -179,6 +180,21 @@ func (s *Store) recoverDead() error {
 		return err
 	}
 	return s.graves.rewrite(!whole, s.deadEntries)
+}
+
+// Skip implements driver.Blobs: segments that are begun from now on have numbers
+// above that of used.
+func (s *Store) Skip(ctx context.Context, used driver.Ref) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return imap.E("blobs skip", imap.Closed, nil)
+	}
+	s.lastID = max(s.lastID, placeOf(used).segment)
+	return nil
 }
 
 // deadEntries returns the dead set as the dead log has it.

@@ -131,6 +131,13 @@ type Blobs interface {
 	// only until fn returns.
 	List(ctx context.Context, a Account, fn func(Ref, BlobInfo) error) error
 
+	// Skip says that Refs up to used may have been given out, whatever the engine
+	// remembers: Refs that it gives out from now on are greater. mailstore calls
+	// it when it opens a store, before the first Create. So an engine that has
+	// lost its newest part (a file, or an older copy was put back) does not give
+	// to a new blob a Ref by which the KV names a lost one.
+	Skip(ctx context.Context, used Ref) error
+
 	// Close waits for background work and closes the store.
 	Close() error
 }

@@ -129,6 +129,17 @@ func (b *Blobs) list(ctx context.Context, a driver.Account, fn func(driver.Ref, 
 	return nil
 }
 
+// Skip implements driver.Blobs.
+func (b *Blobs) Skip(ctx context.Context, used driver.Ref) error {
+	if err := b.check(ctx, "memkv skip"); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.last = max(b.last, used)
+	return nil
+}
+
 // Close implements driver.Blobs.
 func (b *Blobs) Close() error {
 	b.mu.Lock()

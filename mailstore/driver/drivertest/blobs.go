@@ -31,6 +31,7 @@ func blobTests() []test {
 		{name: "ListMeta", run: blobListMeta},
 		{name: "ListStops", run: blobListStops},
 		{name: "RefsAreNeverReused", run: blobRefsAreNeverReused},
+		{name: "Skip", run: blobSkip},
 		{name: "ContextEnded", run: blobContextEnded},
 		{name: "Closed", run: blobClosed},
 		{name: "Reopen", needsReopen: true, run: blobReopen},
@@ -348,6 +349,10 @@ func blobClosed(t *testing.T, h Harness) {
 	_, err = b.Create(context.Background(), 1, -1)
 	wantKind(t, err, imap.Closed)
 	wantKind(t, b.Sync(context.Background()), imap.Closed)
+	wantKind(t, b.Skip(context.Background(), 1), imap.Closed)
+	wantKind(t, b.Delete(context.Background(), 1, []driver.Ref{ref}), imap.Closed)
+	wantKind(t, b.Sweep(context.Background(), 1, func(driver.Ref) bool { return false }), imap.Closed)
+	wantKind(t, b.List(context.Background(), 1, func(driver.Ref, driver.BlobInfo) error { return nil }), imap.Closed)
 }
 
 func blobReopen(t *testing.T, h Harness) {

@@ -165,6 +165,22 @@ func blobRefsAreNeverReused(t *testing.T, h Harness) {
 	}
 }
 
+// blobSkip: an engine that remembers nothing gives out no Ref up to the one that
+// it is told of, on any of its ways of writing.
+func blobSkip(t *testing.T, h Harness) {
+	b := openBlobs(t, h)
+	const used = driver.Ref(7<<32 + 5)
+	must(t, b.Skip(context.Background(), used))
+	must(t, b.Skip(context.Background(), 1)) // nor does less take it back
+	for _, n := range sizes() {
+		ref := keep(t, b, 1, content(n, n), nil)
+		if ref <= used {
+			t.Errorf("a blob of %d bytes got ref %#x, and refs up to %#x were said to be used", n, ref, used)
+		}
+		wantBlob(t, b, 1, ref, content(n, n))
+	}
+}
+
 func blobManyWriters(t *testing.T, h Harness) {
 	b := openBlobs(t, h)
 	var mu sync.Mutex
