@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,12 +105,15 @@ type protocolConfig struct {
 	index    pebblekv.Options
 	messages bloblog.Options
 	compress bool // COMPRESS on all connections
+	polls    bool // sessions hear of no change, and look before each command
 }
 
 var protocolConfigs = []protocolConfig{
 	{name: "in memory"},
 	{name: "in memory, tiny transactions, no index kept", opts: mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 2, IndexMemory: 1}},
 	{name: "embedded", embedded: true},
+	{name: "embedded, messages compressed", embedded: true, messages: bloblog.Options{Compress: bloblog.Zstd, SegmentBytes: 5000}},
+	{name: "in memory, polled", polls: true},
 	{name: "embedded, all small", embedded: true, compress: true, opts: mailstore.Options{TxnRows: 3, PageRows: 2, FoldRows: 1, IndexMemory: 20_000},
 		index:    pebblekv.Options{MemTableBytes: 64 << 10, CacheBytes: 1 << 10},
 		messages: bloblog.Options{SegmentBytes: 2000, MaxWaste: 0.1, OpenFiles: 1}},
@@ -126,6 +130,10 @@ type protocolRun struct {
 	conns map[string]*client
 	srv   *imapserver.Server
 	stop  func()
+
+	mu      sync.Mutex
+	wakes   map[int]func() // of a configuration that polls
+	watches int
 }
 
 // runProtocol gives commands such as "b: NOOP" and returns what was answered.
@@ -147,7 +155,9 @@ func runProtocol(t *testing.T, c protocolConfig, list []string) []string {
 			continue
 		}
 		session, command, _ := strings.Cut(line, ": ")
-		untagged, tagged := r.session(session).do(command)
+		c := r.session(session)
+		r.poll()
+		untagged, tagged := c.do(command)
 		answers = append(answers, line+"\n  "+normal(strings.Join(append(untagged, tagged), "\n  ")))
 	}
 	r.stop()
@@ -195,7 +205,12 @@ func (r *protocolRun) open() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.srv, err = imapserver.New(imapstore.New(store), users, imapserver.Options{Log: quiet(), InsecureAuth: true})
+	var backend imapserver.Backend = imapstore.New(store)
+	if r.c.polls {
+		r.wakes = make(map[int]func())
+		backend = polledBackend{backend, r}
+	}
+	r.srv, err = imapserver.New(backend, users, imapserver.Options{Log: quiet(), InsecureAuth: true})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -240,6 +255,58 @@ func (r *protocolRun) session(name string) *client {
 	c.ok("SELECT INBOX")
 	r.conns[name] = c
 	return c
+}
+
+// poll has all sessions look whether something is new.
+func (r *protocolRun) poll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, wake := range r.wakes {
+		wake()
+	}
+}
+
+// polledBackend is a back end that does not tell of changes.
+type polledBackend struct {
+	imapserver.Backend
+	r *protocolRun
+}
+
+func (b polledBackend) Open(ctx context.Context, user string) (imapserver.Account, error) {
+	a, err := b.Backend.Open(ctx, user)
+	return polledAccount{a, b.r}, err
+}
+
+type polledAccount struct {
+	imapserver.Account
+	r *protocolRun
+}
+
+func (a polledAccount) Mailbox(ctx context.Context, name string) (imapserver.Mailbox, error) {
+	m, err := a.Account.Mailbox(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return polledMailbox{m, a.r}, nil
+}
+
+type polledMailbox struct {
+	imapserver.Mailbox
+	r *protocolRun
+}
+
+// Watch implements imapserver.Mailbox: wake is called by poll alone.
+func (m polledMailbox) Watch(wake func()) (stop func()) {
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	m.r.watches++
+	id := m.r.watches
+	m.r.wakes[id] = wake
+	return func() {
+		m.r.mu.Lock()
+		defer m.r.mu.Unlock()
+		delete(m.r.wakes, id)
+	}
 }
 
 // packing is a connection whose writes are compressed.

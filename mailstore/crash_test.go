@@ -21,14 +21,15 @@ type disk struct {
 	store *mailstore.Store
 }
 
-func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options) *disk {
+func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options, messages bloblog.Options) *disk {
 	t.Helper()
 	opts = quiet(opts)
 	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger})
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := bloblog.Open("blobs", bloblog.Options{FS: fs, Logger: opts.Logger, Manual: true})
+	messages.FS, messages.Logger, messages.Manual = fs, opts.Logger, true
+	blobs, err := bloblog.Open("blobs", messages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +104,7 @@ func appendStep(box string, subjects ...string) step {
 			if err != nil {
 				return err
 			}
-			_, _ = io.WriteString(u, mail(s)) // Append reports its error
+			_, _ = io.WriteString(u, mail(s)+strings.Repeat("what is said again and again\r\n", 20)) // Append reports its error
 			items = append(items, mailstore.AppendItem{Upload: u, Flags: []imap.Flag{imap.Flag("kw-" + s)}, ImportKey: s})
 		}
 		_, err := a.Append(ctx, box, items)
@@ -176,7 +177,7 @@ func TestCutAtEveryOperation(t *testing.T) {
 	} {
 		opts.Now = func() time.Time { return now }
 		t.Run(name, func(t *testing.T) {
-			cuts := crashfs.EveryCut(t, 1, func() crashfs.Scenario { return crashScenario(opts) })
+			cuts := crashfs.EveryCut(t, 1, func() crashfs.Scenario { return crashScenario(opts, bloblog.Options{}) })
 			if cuts < 10 {
 				t.Errorf("only %d cuts", cuts)
 			}
@@ -184,7 +185,28 @@ func TestCutAtEveryOperation(t *testing.T) {
 	}
 }
 
-func crashScenario(opts mailstore.Options) crashfs.Scenario {
+// The same, where messages are compressed: at every operation, or some of them.
+func TestCutAtEveryOperationCompressed(t *testing.T) {
+	step := 2
+	if full() {
+		step = 1
+	}
+	now := time.Unix(1_700_000_000, 0)
+	opts := mailstore.Options{TxnRows: 4, TxnBytes: 2000, Now: func() time.Time { return now }}
+	for name, messages := range map[string]bloblog.Options{
+		"one segment":    {Compress: bloblog.Zstd},
+		"small segments": {Compress: bloblog.Zstd, SegmentBytes: 500, MaxWaste: 0.1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cuts := crashfs.EveryCut(t, step, func() crashfs.Scenario { return crashScenario(opts, messages) })
+			if cuts < 10 {
+				t.Errorf("only %d cuts", cuts)
+			}
+		})
+	}
+}
+
+func crashScenario(opts mailstore.Options, messages bloblog.Options) crashfs.Scenario {
 	var dumps []string // after each step, the first before all
 	acknowledged := -1 // index in dumps
 	note := func(t *testing.T, fs *crashfs.FS, a *mailstore.Account) {
@@ -196,17 +218,20 @@ func crashScenario(opts mailstore.Options) crashfs.Scenario {
 	}
 	return crashfs.Scenario{
 		Run: func(t *testing.T, fs *crashfs.FS) {
-			d := openDisk(t, fs, opts)
+			d := openDisk(t, fs, opts, messages)
 			a := d.account(t)
 			note(t, fs, a)
 			for _, s := range crashSteps() {
 				must(t, s.do(t, a))
 				note(t, fs, a)
 			}
+			if st := d.blobs.Stats(); messages.Compress != bloblog.Uncompressed && st.StoredBytes >= st.Content {
+				t.Errorf("nothing was compressed: %+v", st)
+			}
 			d.close(t)
 		},
 		Check: func(t *testing.T, fs *crashfs.FS) {
-			d := openDisk(t, fs, opts)
+			d := openDisk(t, fs, opts, messages)
 			a := d.account(t)
 			got := dump(t, a)
 			if next := acknowledged + 1; (acknowledged < 0 || got != dumps[acknowledged]) && (next >= len(dumps) || got != dumps[next]) {

@@ -52,6 +52,8 @@ func metaConfigs() []metaConfig {
 			pebblekv.Options{MemTableBytes: 256 << 10, CacheBytes: 64 << 20}, bloblog.Options{SegmentBytes: 1, MaxWaste: 0.01})},
 		{name: "embedded, relaxed", restart: metaStop, sweeps: true, engines: embedded(
 			pebblekv.Options{Relaxed: 5 * time.Millisecond}, bloblog.Options{SegmentBytes: 10_000})},
+		{name: "embedded, compressed", restart: metaStop, sweeps: true, engines: embedded(
+			pebblekv.Options{}, bloblog.Options{Compress: bloblog.Zstd, SegmentBytes: 5000, MaxWaste: 0.1})},
 		{name: "embedded, power cuts", restart: metaCut, engines: embedded(pebblekv.Options{}, bloblog.Options{SegmentBytes: 10_000, Compress: bloblog.Zstd})},
 		{name: "embedded, power cuts, all small", opts: tiny, restart: metaCut50, sweeps: true, engines: embedded(
 			pebblekv.Options{MemTableBytes: 64 << 10}, bloblog.Options{SegmentBytes: 2000, MaxWaste: 0.2, Compress: bloblog.Zstd})},
