@@ -1,8 +1,6 @@
 package mailstore
 
 import (
-	"fmt"
-
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
 )
@@ -20,7 +18,8 @@ type boxEdit struct {
 	modseq imap.ModSeq         // of whatever this op changes here
 	codes  map[mailindex.FlagsID][]byte
 	oldKW  *keywords
-	loose  uint64 // loose records written
+	use    *keywordUse // at the limit of keywords
+	loose  uint64      // loose records written
 
 	reflagged bool // flags of rows have changed
 
@@ -73,15 +72,25 @@ func (e *boxEdit) code(id mailindex.FlagsID) ([]byte, error) {
 		return code, nil
 	}
 	set := e.ed.Flags(id)
-	if kw := e.kw.with(set); kw != e.kw {
-		if err := e.t.checkKeywords(kw); err != nil {
-			return nil, err
-		}
-		e.kw = kw
+	if err := e.addKeywords(set); err != nil {
+		return nil, err
 	}
 	code := e.kw.appendFlags(nil, set)
 	e.codes[id] = code
 	return code, nil
+}
+
+// addKeywords gives numbers to keywords that the mailbox lacks.
+func (e *boxEdit) addKeywords(set *mailindex.FlagSet) (err error) {
+	kw := e.kw.with(set)
+	if len(set.Keywords()) == 0 || e.use == nil && len(kw.names) <= e.t.a.store.opts.MaxKeywords {
+		e.kw = kw
+		return nil
+	}
+	if kw, err = e.fitKeywords(kw, []*mailindex.FlagSet{set}); err == nil {
+		e.kw = kw
+	}
+	return err
 }
 
 // putRow writes a loose row to disk.
@@ -147,13 +156,6 @@ func (e *boxEdit) nextUID() (imap.UID, error) {
 
 func errNoUIDs() error {
 	return &imap.Error{Kind: imap.Limit, Text: "the mailbox has no UIDs left: move its messages to a new one"}
-}
-
-func (t *opTx) checkKeywords(k *keywords) error {
-	if limit := t.a.store.opts.MaxKeywords; len(k.names) > limit {
-		return &imap.Error{Kind: imap.Limit, Text: fmt.Sprintf("a mailbox has up to %d keywords", limit)}
-	}
-	return nil
 }
 
 // show adds a row, which is on disk already, to counters and index.

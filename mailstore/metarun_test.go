@@ -41,7 +41,7 @@ func runMeta(t testing.TB, c metaConfig, ops []metaOp) []string {
 	c.opts = quiet(c.opts)
 	c.opts.HistoryRanges = 8
 	c.opts.MaxMailboxes = 6
-	c.opts.MaxKeywords = 40 // which keywords count at the limit is no promise
+	c.opts.MaxKeywords = 8 // fewer than there are
 	c.opts.Now = func() time.Time { return time.Unix(1_700_000_000+int64(r.steps)*10, 0) }
 	r.d = newMetaDisk(t, c)
 	for _, op := range metaBegin() {

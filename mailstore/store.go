@@ -31,8 +31,8 @@ type Options struct {
 	Limits message.Limits
 	// MaxMailboxes bounds the mailboxes of one account; 0 means 10,000.
 	MaxMailboxes int
-	// MaxKeywords bounds the keywords that one mailbox has ever had; 0 means
-	// 5,000.
+	// MaxKeywords bounds the keywords that one mailbox has; at the bound, those
+	// that no message has any more give room to others. 0 means 5,000.
 	MaxKeywords int
 	// HistoryRanges is about how many ranges of UIDs the history of expunges
 	// of one mailbox keeps; 0 means 10,000.

@@ -316,31 +316,6 @@ func TestUnchangedSince(t *testing.T) {
 	}
 }
 
-func TestKeywordLimit(t *testing.T) {
-	b := newBench(t, mailstore.Options{MaxKeywords: 3})
-	a := b.account(t, "ann")
-	appendMail(t, a, imap.Inbox, mail("one"), "a", "b")
-	_, err := a.Append(ctx, imap.Inbox, []mailstore.AppendItem{{Upload: upload(t, a, mail("two")), Flags: []imap.Flag{"c", "d"}}})
-	kindIs(t, err, imap.Limit)
-	appendMail(t, a, imap.Inbox, mail("one"), "A", "c")
-	check(t, b.store)
-}
-
-// What a large STORE takes away that nobody has is none of the mailbox's keywords.
-func TestKeywordsTakenAway(t *testing.T) {
-	b := newBench(t, mailstore.Options{MaxKeywords: 3, TxnRows: 1})
-	a := b.account(t, "ann")
-	appendMail(t, a, imap.Inbox, mail("one"), "a", "b")
-	appendMail(t, a, imap.Inbox, mail("two"), "a", "b")
-	m := open(t, a, imap.Inbox)
-	defer m.Close()
-	if _, err := m.Store(ctx, &mailstore.StoreRequest{UIDs: imap.UIDSetOfRange(1, 2), Op: mailstore.FlagsRemove, Flags: []imap.Flag{"a", "x", "y"}}); err != nil {
-		t.Fatal(err)
-	}
-	appendMail(t, a, imap.Inbox, mail("three"), "c")
-	check(t, b.store)
-}
-
 // failing is a KV whose commits fail when told to.
 type failing struct {
 	driver.KV

@@ -3,6 +3,7 @@ package mailstore
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -356,6 +357,7 @@ func (tr *transfer) stage(t *opTx) (st staging, err error) {
 	if st.rows, err = tr.rows(t, src); err != nil {
 		return st, err
 	}
+	var dst *boxEdit // nil where it does not exist yet
 	if tr.create {
 		if n := t.tree.byName[tr.dest]; n != nil {
 			return st, imap.Exists
@@ -368,8 +370,7 @@ func (tr *transfer) stage(t *opTx) (st staging, err error) {
 		if err != nil {
 			return st, err
 		}
-		dst, err := t.edit(num, false)
-		if err != nil {
+		if dst, err = t.edit(num, false); err != nil {
 			return st, err
 		}
 		if st.first, err = dst.takeUIDs(len(st.rows)); err != nil {
@@ -380,12 +381,19 @@ func (tr *transfer) stage(t *opTx) (st staging, err error) {
 		dst.done()
 	}
 	var last *mailindex.FlagSet
+	distinct := make(map[*mailindex.FlagSet]struct{})
 	for i := range st.rows {
 		if set := st.rows[i].set; set != last {
 			st.kw, last = st.kw.with(set), set
+			distinct[set] = struct{}{}
 		}
 	}
-	if err := t.checkKeywords(st.kw); err != nil {
+	if dst == nil {
+		err = t.checkKeywords(len(st.kw.names))
+	} else {
+		st.kw, err = dst.fitKeywords(st.kw, slices.Collect(maps.Keys(distinct)))
+	}
+	if err != nil {
 		return st, err
 	}
 	t.dig(st.hole.box, st.hole.modseq, imap.UIDSetOfRange(st.first, st.first+imap.UID(len(st.rows))-1))
