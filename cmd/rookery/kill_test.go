@@ -87,7 +87,8 @@ func TestKill(t *testing.T) {
 type killing struct {
 	t                   *testing.T
 	binary, data, users string
-	before              string // a command of the shell, run first
+	before              string   // a command of the shell, run first
+	more                []string // arguments
 	cmd                 *exec.Cmd
 	log                 *lockedBuffer
 	imaps, lmtp         string
@@ -111,6 +112,7 @@ func (k *killing) start() {
 	k.t.Cleanup(cancel)
 	args := []string{k.binary, "serve", "--data", k.data, "--passwd", k.users,
 		"--imap", "off", "--imaps", "127.0.0.1:0", "--lmtp", "127.0.0.1:0"}
+	args = append(args, k.more...)
 	if k.before != "" {
 		args = append([]string{"sh", "-c", k.before + ` && exec "$0" "$@"`}, args...)
 	}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestFullDisk: the program on a file system of its own that is full to the last
+// octet, with a reserve and without. Commands get NO [UNAVAILABLE] or [OVERQUOTA],
+// deliveries 4xx; when there is room again all goes on by itself; what was
+// acknowledged is there, also after SIGKILL.
+func TestFullDisk(t *testing.T) {
+	for _, reserve := range []string{"8M", "0"} {
+		t.Run("reserve "+reserve, func(t *testing.T) {
+			dir := t.TempDir()
+			disk := filepath.Join(dir, "disk")
+			if err := os.Mkdir(disk, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENODEV) {
+				t.Skipf("a small file system cannot be mounted here, which takes root: %v", err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+			k := &killing{t: t, binary: filepath.Join(dir, "rookery"), data: filepath.Join(disk, "data"),
+				users: filepath.Join(dir, "users"), more: []string{"--reserve", reserve}}
+			k.build()
+			if err := os.WriteFile(k.users, []byte("ann:{PLAIN}x\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			k.start()
+			defer func() { k.kill() }()
+			fullDisk(t, k, filepath.Join(disk, "filler"))
+		})
+	}
+}
+
+func fullDisk(t *testing.T, k *killing, filler string) {
+	c := k.login("ann")
+	var acked []string
+	add := func(subject string) (status string) {
+		t.Helper()
+		text := "Subject: " + subject + "\r\n\r\n" + strings.Repeat("Some words of a line.\r\n", 2000)
+		_, status, err := c.do("APPEND INBOX ", literal([]byte(text)))
+		if err != nil {
+			t.Fatalf("APPEND: %v\n%s", err, k.log.String())
+		}
+		if strings.HasPrefix(status, "OK") {
+			acked = append(acked, subject)
+		} else if !strings.HasPrefix(status, "NO [UNAVAILABLE]") && !strings.HasPrefix(status, "NO [OVERQUOTA]") {
+			t.Errorf("APPEND: %s", status)
+		}
+		return status
+	}
+	if status := add("before"); !strings.HasPrefix(status, "OK") {
+		t.Fatal(status)
+	}
+	for round := range 3 {
+		fillDisk(t, filler)
+		refused := 0
+		for i := range 400 {
+			_ = c.SetDeadline(time.Now().Add(patience))
+			if !strings.HasPrefix(add(fmt.Sprintf("full-%d-%d", round, i)), "OK") {
+				if refused++; refused == 20 {
+					break
+				}
+			}
+		}
+		if refused == 0 {
+			t.Error("nothing was refused")
+		}
+		for i := 0; ; i++ {
+			subject := fmt.Sprintf("lmtp-full-%d-%d", round, i)
+			reply := deliverOne(t, k.lmtp, subject)
+			if strings.HasPrefix(reply, "4") {
+				break
+			}
+			if !strings.HasPrefix(reply, "2") || i == 100 {
+				t.Errorf("LMTP: %s", reply)
+				break
+			}
+			acked = append(acked, subject) // it still had room in what there was
+		}
+		if err := os.Remove(filler); err != nil {
+			t.Fatal(err)
+		}
+		after := fmt.Sprint("after-", round)
+		for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+			_ = c.SetDeadline(time.Now().Add(patience))
+			status := add(after)
+			if strings.HasPrefix(status, "OK") {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("with room again: %s\n%s", status, k.log.String())
+			}
+		}
+		subject := fmt.Sprint("lmtp-", round)
+		if reply := deliverOne(t, k.lmtp, subject); !strings.HasPrefix(reply, "2") {
+			t.Errorf("LMTP with room again: %s", reply)
+		}
+		acked = append(acked, subject)
+	}
+	for range 2 {
+		c = k.login("ann")
+		k.run(c, "SELECT INBOX")
+		got := k.run(c, "FETCH 1:* (RFC822.SIZE BODY.PEEK[])")
+		for _, subject := range acked {
+			if n := strings.Count(got, "Subject: "+subject+"\r\n"); n != 1 {
+				t.Errorf("%s was acknowledged and is there %d times", subject, n)
+			}
+		}
+		k.kill()
+		k.start()
+	}
+}
+
+// fillDisk writes a file until there is no room left.
+func fillDisk(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for chunk := make([]byte, 64<<10); len(chunk) > 0; {
+		if _, err := f.Write(chunk); errors.Is(err, syscall.ENOSPC) {
+			chunk = chunk[:len(chunk)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// deliverOne delivers a message to ann and returns the answer that decides.
+func deliverOne(t *testing.T, addr, subject string) string {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	r, reply := bufio.NewReader(c), ""
+	for _, line := range []string{"", "LHLO x", "MAIL FROM:<x@example.org>", "RCPT TO:<ann>", "DATA", "Subject: " + subject + "\r\n\r\n" + strings.Repeat("Words of a line.\r\n", 2000) + "."} {
+		if line != "" {
+			_, err = io.WriteString(c, line+"\r\n")
+		}
+		for err == nil {
+			if reply, err = r.ReadString('\n'); len(reply) > 3 && reply[3] == ' ' {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if reply[0] > '3' {
+			break
+		}
+	}
+	return reply
+}
