@@ -24,7 +24,7 @@ import (
 // files and the meaning of keys, blobs and journals in them.
 const Version = 2
 
-// Names of the files that belong to this package. LOCK is empty; OWNER names
+// Names of the files that belong to this package. LOCK is empty (see lock.go); OWNER names
 // the process that holds the lock, or the last one that did; FORMAT is the
 // first record of the store and says its version.
 const (
@@ -41,7 +41,7 @@ type Dir struct {
 	fs      vfs.FS
 	path    string
 	version int
-	lock    io.Closer
+	locks   locks
 }
 
 // An InUseError says that another process has the folder. It is found inside
@@ -70,16 +70,14 @@ func Open(fs vfs.FS, path string) (*Dir, error) {
 	if err := d.make(); err != nil {
 		return nil, wrap(path, err)
 	}
-	lock, err := fs.Lock(d.Join(lockName))
-	if err != nil {
+	if err := d.takeLocks(); err != nil {
 		return nil, d.lockError(err)
 	}
-	d.lock = lock
 	if err := d.writeOwner(); err != nil {
-		return nil, errors.Join(wrap(path, err), lock.Close())
+		return nil, errors.Join(wrap(path, err), d.Close())
 	}
 	if err := d.checkFormat(); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
@@ -107,7 +105,7 @@ func (d *Dir) SetFormat(version int) error {
 }
 
 // Close lets go of the folder.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error { return d.locks.close() }
 
 // lockError tells a lock that is held from one that cannot be tried.
 func (d *Dir) lockError(err error) error {

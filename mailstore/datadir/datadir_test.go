@@ -135,3 +135,38 @@ func TestNewFoldersAreDurable(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who tidies up removes LOCK and OWNER of a running server: the folder is held
+// all the same, and is free when the process has ended, whatever OWNER says.
+func TestTheLockOutlivesItsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := datadir.Open(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(path, "LOCK")); err != nil {
+		t.Fatal(err)
+	}
+	want := "in use by process " + strconv.Itoa(os.Getpid())
+	for range 2 { // the first that was refused does not take the name of the owner
+		if out, ok := openElsewhere(t, path); ok || !strings.Contains(out, want) {
+			t.Errorf("without LOCK another process was told %q, want something with %q", out, want)
+		}
+	}
+	if err := os.Remove(filepath.Join(path, "OWNER")); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := openElsewhere(t, path); ok || !strings.Contains(out, "in use by another process") {
+		t.Errorf("without LOCK and OWNER another process was told %q", out)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A number of a process that lives, as after a crash when it was given out again.
+	if err := os.WriteFile(filepath.Join(path, "OWNER"), []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := openElsewhere(t, path); !ok {
+		t.Errorf("a folder that nobody has was refused: %q", out)
+	}
+}
