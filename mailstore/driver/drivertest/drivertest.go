@@ -11,7 +11,30 @@
 //		})
 //	}
 //
-// It cannot prove what happens when power fails; internal/crashfs is for that.
+// What is promised, and the tests that hold an engine to it:
+//
+//	View: consistent, after Updates that returned   ViewIsASnapshot ViewsAreAtomic ViewSeesReturnedUpdates ViewDuringUpdate
+//	Update: one after the other, own writes, atomic Serialised OwnWrites Rollback WaitEndsWithContext ContextEnded
+//	Update: other accounts do not wait; MaxTxnBytes AccountsDoNotWait AccountsAreApart BigTransaction
+//	durable                                         Reopen
+//	Get, Scan, Set, Delete, DeleteRange             OrderAndBounds ScanStops ReadsInsideScan DeleteRange RandomAgainstModel
+//	who owns slices, and for how long               CallerMayReuseSlices ValuesStay
+//	Watch (its stop; a hint promises no more)       Watch
+//	KV.Close                                        CloseWaits Closed
+//	Create, Write, Finish, ReadAt of a Writer       Sizes UnknownSize WrongSize ReadBack WriterOutlivesContext SlowWriters
+//	Release, pins                                   ReleaseUnfinished DeleteWhilePinned SweepSparesPinned
+//	Sync                                            SyncTogether ManyWriters Reopen
+//	Open, Blob                                      PartialReads ReadTogether UnknownRefs DeleteWhileOpen
+//	Delete, Sweep, List                             Delete ReadersAndDeleters Sweep SweepBesideWriters ListMeta ListStops
+//	Refs are never given out twice                  RefsAreNeverReused RefsAreNeverReusedAfterReopen Skip
+//	Blobs.Close                                     Closed
+//
+// It cannot prove what happens when power or the disk fails, and it cannot break
+// checksums: only an engine's author knows how. The embedded engines have tests
+// of their own for that, named alike: TestCutAtEveryOperation,
+// TestFaultAtEveryOperation, TestDamageIsFound, TestRefusesTooLargeTransaction, and
+// TestDriverOnAFailingDisk, which runs this suite where operations that no caller
+// waits for fail. Start from internal/crashfs.
 package drivertest
 
 import (

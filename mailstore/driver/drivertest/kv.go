@@ -31,6 +31,8 @@ func kvTests() []test {
 		{name: "RandomAgainstModel", run: kvRandomAgainstModel},
 		{name: "ContextEnded", run: kvContextEnded},
 		{name: "Closed", run: kvClosed},
+		{name: "ValuesStay", run: kvValuesStay},
+		{name: "CloseWaits", run: kvCloseWaits},
 		{name: "Watch", run: kvWatch},
 		{name: "Reopen", needsReopen: true, run: kvReopen},
 		{name: "Serialised", run: kvSerialised},
