@@ -124,6 +124,8 @@ type Store struct {
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
 
+	expungeRanges int // the constant, but in tests
+
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs
 	searchSlots chan struct{} // holds a value for each goroutine that helps a search
@@ -142,6 +144,7 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
 	s.derivers = newDerivers(&s.opts)
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	s.expungeRanges = expungeRanges
 	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
 	var clean bool
 	var bound driver.Ref

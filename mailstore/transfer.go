@@ -25,7 +25,8 @@ func (m *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, dest string) (*Cop
 }
 
 // Move moves messages to another mailbox or the same one, all or none, in one
-// step. UIDs that are gone are skipped. Kind NotFound where dest is missing.
+// step; those in more than 400,000 ranges of UIDs in several such steps, of which
+// some may have been done after an error. UIDs that are gone are skipped. Kind NotFound where dest is missing.
 func (m *Mailbox) Move(ctx context.Context, uids imap.UIDSet, dest string) (*CopyResult, error) {
 	return m.transfer(ctx, &transfer{a: m.a, src: m.box.num, uids: uids, dest: dest, move: true})
 }
@@ -302,11 +303,71 @@ type staging struct {
 	loose uint64    // rows that were written loose
 }
 
-// large makes the transfer in several transactions. The rows of the
+// large makes the transfer in several transactions: a move of very many ranges of
+// UIDs in several steps, each of them as a whole. The rows of the
 // destination are written first, under UIDs that nobody sees yet and with a
 // grave dug for them, so that whatever a crash leaves is taken away; the last
 // transaction fills in the grave and shows everything at once.
 func (tr *transfer) large() error {
+	parts := []imap.UIDSet{tr.uids}
+	if tr.move {
+		var err error
+		if parts, err = tr.parts(); err != nil {
+			return err
+		}
+	}
+	if len(parts) == 1 {
+		return tr.whole()
+	}
+	var res CopyResult
+	for i, part := range parts {
+		step := *tr
+		step.uids, step.all, step.create = part, false, tr.create && i == 0
+		if err := step.whole(); err != nil {
+			return err
+		}
+		res.UIDValidity = step.res.UIDValidity
+		res.Source, res.Dest = append(res.Source, step.res.Source...), append(res.Dest, step.res.Dest...)
+	}
+	tr.res = res
+	return nil
+}
+
+// parts divides the UIDs of a move such that each part leaves a grave that a
+// transaction has room for. Together they are all that was asked for.
+func (tr *transfer) parts() (parts []imap.UIDSet, err error) {
+	if err := tr.a.loadIndex(tr.src); err != nil {
+		return nil, err
+	}
+	st := tr.a.working.boxes[tr.src]
+	if st == nil {
+		return nil, imap.NotFound
+	}
+	left, limit := tr.uids, tr.a.store.expungeRanges
+	if tr.all {
+		left = imap.UIDSetOfRange(1, 1<<32-1)
+	}
+	ranges, last := 0, imap.UID(0)
+	for p := range st.snap.Pages() {
+		for _, uid := range p.UIDs {
+			if !left.Contains(uid) {
+				continue
+			}
+			if last == 0 || uid != last+1 {
+				ranges++
+			}
+			if ranges > limit {
+				parts = append(parts, left.Intersect(imap.UIDSetOfRange(1, last)))
+				left, ranges = left.Subtract(imap.UIDSetOfRange(1, last)), 1
+			}
+			last = uid
+		}
+	}
+	return append(parts, left), nil
+}
+
+// whole is large for what is moved in one step.
+func (tr *transfer) whole() error {
 	var st staging
 	err := tr.step(false, func(t *opTx) (err error) {
 		st, err = tr.stage(t)
