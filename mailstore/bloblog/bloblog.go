@@ -91,8 +91,8 @@ const (
 
 // Store is a driver.Blobs in a folder. Its methods are safe for concurrent use.
 //
-// Locks, outer ones first: tidying, shared, the dead log's, steady, mu, and the
-// segments' own. No file is read or written with mu held.
+// Locks, outer ones first: tidying, shared, the dead log's, steady, a segment's
+// syncing, mu, and a segment's own. No file is read or written with mu held.
 type Store struct {
 	dir  string
 	opts Options

@@ -101,8 +101,7 @@ func (s *Store) emptyStep(ctx context.Context, g *segment, list []entry) (rest [
 		copied += e.bytes()
 	}
 	if len(moved) > 0 {
-		if err := s.mover.seg.syncData(); err != nil {
-			s.giveUp(s.mover.seg, nil)
+		if err := s.syncSegment(s.mover.seg, nil, vfs.File.SyncData); err != nil {
 			s.mover = nil
 			return nil, 0, err
 		}
@@ -155,7 +154,7 @@ func (s *Store) retireMover() {
 }
 
 func (s *Store) openMover() (err error) {
-	if s.mover != nil && s.laneFailed(s.mover) {
+	if s.mover != nil && s.hasFailed(s.mover.seg) {
 		s.mover = nil
 	}
 	if s.mover != nil && s.mover.bad {

@@ -138,7 +138,7 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 	s.shared.mu.Lock()
 	defer s.shared.mu.Unlock()
 	l := s.shared.lane
-	if l != nil && s.laneFailed(l) {
+	if l != nil && s.hasFailed(l.seg) {
 		l = nil
 	}
 	if l == nil {
@@ -236,12 +236,6 @@ func (s *Store) grow(l *lane) {
 		s.shared.zeros = make([]byte, maxGrowth)
 	}
 	_ = l.writeAt(s.shared.zeros[:n], l.off)
-}
-
-func (s *Store) laneFailed(l *lane) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return l.seg.failed
 }
 
 // publish makes a written record known, pinned by its writer and to be synced.

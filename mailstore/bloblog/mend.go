@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -118,7 +120,8 @@ func (s *Store) setAside(ctx context.Context, g *segment, to string) error {
 		e.off = off
 		moved = append(moved, e)
 	}
-	if err := s.mover.seg.syncData(); err != nil {
+	if err := s.syncSegment(s.mover.seg, nil, vfs.File.SyncData); err != nil {
+		s.mover = nil
 		return err
 	}
 	s.publishMoves(g, moved)

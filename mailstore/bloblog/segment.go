@@ -3,7 +3,6 @@ package bloblog
 import (
 	"cmp"
 	"container/list"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -31,6 +30,8 @@ type segment struct {
 	doomed  bool          // to be removed when users is 0
 	failed  bool          // a sync has failed: nothing more is written to it
 	entries []entry
+
+	syncing sync.Mutex // held while the file is synced
 
 	mu      sync.Mutex
 	file    vfs.File // nil while closed; a segment that is not sealed stays open
@@ -208,39 +209,6 @@ func (g *segment) entriesOf(a driver.Account) ([]entry, error) {
 	}
 	return entries, nil
 }
-
-// seal writes the index behind the end of the file, makes all of it durable
-// and gives the file its final name. end is behind everything that was ever
-// written to the file, so that the index ends it. It may be called again after
-// an error, unless that is errSealSync.
-func (g *segment) seal(entries []entry, end int64) error {
-	sorted := slices.SortedFunc(slices.Values(entries), func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.off, b.off))
-	})
-	footer := encodeFooter(sorted)
-	g.mu.Lock()
-	f, moved, sealed := g.file, g.moved, g.sealed
-	g.mu.Unlock()
-	if sealed { // all but the last step was done
-		return syncDir(g.fs, g.dir)
-	}
-	if _, err := f.WriteAt(footer, align(end)); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("%w: %w", errSealSync, err)
-	}
-	// Nobody waits for that: the file is open, and stays so until it is sealed.
-	if err := g.fs.Rename(g.name(false, moved), g.name(true, moved)); err != nil {
-		return err
-	}
-	g.mu.Lock()
-	g.sealed, g.size = true, align(end)+int64(len(footer))
-	g.mu.Unlock()
-	return syncDir(g.fs, g.dir)
-}
-
-var errSealSync = errors.New("the segment cannot be synced")
 
 func syncDir(fs vfs.FS, dir string) error {
 	d, err := fs.OpenDir(dir)

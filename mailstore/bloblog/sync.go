@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/rookery-mail/rookery/imap"
 )
 
@@ -85,9 +87,8 @@ func (s *Store) syncDirty() error {
 		errs = append(errs, errLostWrites)
 	}
 	for g, writers := range dirty {
-		if err := g.syncData(); err != nil {
-			errs = append(errs, err)
-			s.giveUp(g, writers)
+		if err := s.syncSegment(g, writers, vfs.File.SyncData); err != nil {
+			errs = append(errs, fmt.Errorf("segment %08x: %w", g.id, err))
 		}
 		s.release(g)
 	}
@@ -97,26 +98,50 @@ func (s *Store) syncDirty() error {
 	return nil
 }
 
-func (g *segment) syncData() error {
+var errGivenUp = errors.New("a sync of it has failed before")
+
+// syncSegment makes durable what is in the segment, by sync, or gives it up.
+// writers are those who count on that, apart from those in Store.dirty.
+//
+// One sync of a file runs at a time: the operating system tells of what it could
+// not write once, so that of two the one may succeed because the other has
+// failed.
+func (s *Store) syncSegment(g *segment, writers []*writer, sync func(vfs.File) error) error {
+	g.syncing.Lock()
+	defer g.syncing.Unlock()
 	g.mu.Lock()
 	f := g.file
 	g.mu.Unlock()
-	if f == nil { // sealed and closed since then, which has synced it
+	err := errGivenUp
+	switch {
+	case s.hasFailed(g):
+	case f == nil: // sealed and closed since then, which has synced it
+		return nil
+	default:
+		err = sync(f)
+	}
+	if err == nil {
 		return nil
 	}
-	if err := f.SyncData(); err != nil {
-		return fmt.Errorf("segment %08x: %w", g.id, err)
-	}
-	return nil
+	s.giveUp(g, writers)
+	return err
+}
+
+func (s *Store) hasFailed(g *segment) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return g.failed
 }
 
 // giveUp has nothing more written to a segment whose sync has failed. Those of
 // the writers that are not released yet have lost their blobs, and so has who
 // wrote to it since.
 func (s *Store) giveUp(g *segment, writers []*writer) {
-	s.opts.Logger.Error("a segment cannot be synced: it is given up", "segment", fmt.Sprintf("%08x", g.id))
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !g.failed {
+		s.opts.Logger.Error("a segment cannot be synced: it is given up", "segment", fmt.Sprintf("%08x", g.id))
+	}
 	g.failed = true
 	writers = append(writers, s.dirty[g]...)
 	delete(s.dirty, g)

@@ -1,11 +1,14 @@
 package bloblog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Segments smaller than smallPart of the usual size are merged when there are
@@ -80,27 +83,54 @@ func (s *Store) sealAll() error {
 		if skip { // its end cannot be trusted; the next Open reads through it
 			continue
 		}
-		err := g.seal(entries, job.end)
-		if err != nil {
-			failed = fmt.Errorf("segment %08x: %w", g.id, err)
-		}
-		if errors.Is(err, errSealSync) {
-			s.giveUp(g, nil)
-			continue
-		}
+		err := s.seal(g, entries, job.end)
 		s.mu.Lock()
-		if err != nil {
-			s.toSeal = append(s.toSeal, job)
-		} else {
+		switch {
+		case err == nil:
 			g.entries = nil
 			s.holdLocked(g)
+		case !g.failed:
+			s.toSeal = append(s.toSeal, job)
 		}
 		s.mu.Unlock()
 		if err == nil {
 			s.release(g) // from now on its file may be closed
+		} else {
+			failed = fmt.Errorf("segment %08x: %w", g.id, err)
 		}
 	}
 	return failed
+}
+
+// seal writes the index behind the end of the file, makes all of it durable
+// and gives the file its final name. end is behind everything that was ever
+// written to the file, so that the index ends it. It may be called again after
+// an error, unless the segment has been given up.
+func (s *Store) seal(g *segment, entries []entry, end int64) error {
+	sorted := slices.SortedFunc(slices.Values(entries), func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.off, b.off))
+	})
+	footer := encodeFooter(sorted)
+	g.mu.Lock()
+	f, moved, sealed := g.file, g.moved, g.sealed
+	g.mu.Unlock()
+	if sealed { // all but the last step was done
+		return syncDir(g.fs, g.dir)
+	}
+	if _, err := f.WriteAt(footer, align(end)); err != nil {
+		return err
+	}
+	if err := s.syncSegment(g, nil, vfs.File.Sync); err != nil {
+		return err
+	}
+	// Nobody waits for that: the file is open, and stays so until it is sealed.
+	if err := g.fs.Rename(g.name(false, moved), g.name(true, moved)); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	g.sealed, g.size = true, align(end)+int64(len(footer))
+	g.mu.Unlock()
+	return syncDir(g.fs, g.dir)
 }
 
 // wastefulLocked reports whether the segment is to be emptied, or to be sealed
