@@ -53,13 +53,16 @@ type Message struct {
 // Fetch calls fn for each of the rows in order with what need asks for. The
 // rows may be of any snapshot that this session has not released, so they may
 // have been expunged meanwhile. *Message and what it holds is valid until fn
-// returns. A row whose message cannot be read gets m.Err. No lock and no
-// transaction is held while fn runs.
+// returns. A row whose message cannot be read gets m.Err: of kind NotFound only
+// where the message has been expunged and taken away, of kind Corruption where
+// the store has lost it, or a part of it. No lock and no transaction is held
+// while fn runs.
 func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
 	op := "mailstore: fetch from " + m.name
 	var own error // fn's, which is the caller's business
 	err := m.a.fetch(ctx, rows, need, func(i int, msg *Message) error {
 		if msg.Err != nil {
+			msg.Err = m.lost(ctx, rows[i], msg.Err)
 			msg.Err = imap.E(op+" UID "+rows[i].UID.String(), imap.Other, msg.Err)
 		}
 		own = fn(i, msg)
@@ -200,7 +203,7 @@ func (f *fetcher) open(r *records) (err error) {
 		return nil
 	}
 	if err = f.record(r); err == nil {
-		f.blob, err = f.a.store.blobs.Open(f.ctx, f.a.num, f.rec.ref)
+		f.blob, err = f.a.openBlob(f.ctx, r.msg, &f.rec)
 	}
 	return err
 }

@@ -7,11 +7,12 @@ type Stats struct {
 	IndexMemory int64 // bytes of the mailbox indexes in memory
 	Commits     int64 // transactions that were committed for accounts
 	Operations  int64 // changes in them: Operations / Commits share a sync
+	Lost        int64 // messages that were asked for and that the store did not have, or not whole in length; each counts once
 }
 
 // Stats returns the Stats of this moment.
 func (s *Store) Stats() Stats {
-	st := Stats{IndexMemory: s.indexed.Load(), Commits: s.counts.commits.Load(), Operations: s.counts.operations.Load()}
+	st := Stats{IndexMemory: s.indexed.Load(), Commits: s.counts.commits.Load(), Operations: s.counts.operations.Load(), Lost: s.lost.count()}
 	s.mu.Lock()
 	st.Accounts = len(s.accounts)
 	s.mu.Unlock()

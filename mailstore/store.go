@@ -120,6 +120,7 @@ type Store struct {
 	refs      refBound
 	unswept   atomic.Bool // a failure may have left blobs that nobody names
 	counts    struct{ commits, operations atomic.Int64 }
+	lost      lostMessages
 	digesters sync.Pool // of *digester, with opts.Limits
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
