@@ -275,7 +275,7 @@ func TestFormats(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = mailstore.Open(context.Background(), b.kv, b.blobs, b.opts)
-		if imap.KindOf(err) != imap.Unavailable || !strings.Contains(fmt.Sprint(err), want) {
+		if imap.KindOf(err) != imap.ContactAdmin || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("format %d gave %v", version, err)
 		}
 	}

@@ -139,8 +139,8 @@ type Store struct {
 }
 
 // Open opens a store over two engines. The engines stay the caller's: Close
-// does not close them. The error is of kind Unavailable with a text for the
-// operator where the store is newer than this program.
+// does not close them. The error is of kind ContactAdmin with a text for the
+// operator where the store is newer than this program, or too old for it.
 func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (*Store, error) {
 	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
 	s.derivers = newDerivers(&s.opts)
@@ -195,11 +195,11 @@ func checkFormat(r driver.Reader) (version uint64, fresh bool, err error) {
 		return 0, false, err
 	}
 	if version > formatVersion {
-		return version, false, imap.E("mailstore: open", imap.Unavailable, fmt.Errorf(
+		return version, false, imap.E("mailstore: open", imap.ContactAdmin, fmt.Errorf(
 			"the store has format %d and this program knows formats up to %d: use a newer rookery", version, formatVersion))
 	}
 	if version < oldestFormat {
-		return version, false, imap.E("mailstore: open", imap.Unavailable, fmt.Errorf(
+		return version, false, imap.E("mailstore: open", imap.ContactAdmin, fmt.Errorf(
 			"the store has format %d, which no release has written, and this program knows formats from %d on: "+
 				"move the folder away and import the mail anew", version, oldestFormat))
 	}

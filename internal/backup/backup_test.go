@@ -398,7 +398,8 @@ func TestWhatFails(t *testing.T) {
 		"{":                          "damaged",
 		`{"manifest": 2}`:            "newer release",
 		`{"manifest":1,"format":99}`: "newer release",
-		`{"manifest":1,"files":[{"path":"../x","size":1,"sha256":"` + strings.Repeat("0", 64) + `"}]}`: "damaged",
+		`{"manifest":1,"format":1}`:  "no release has written",
+		`{"manifest":1,"format":2,"files":[{"path":"../x","size":1,"sha256":"` + strings.Repeat("0", 64) + `"}]}`: "damaged",
 	} {
 		must(t, os.WriteFile(filepath.Join(bad, backup.ManifestName), []byte(text), 0o600))
 		if _, err := backup.Read(bad); err == nil || !strings.Contains(err.Error(), want) {

@@ -58,6 +58,9 @@ func Read(dir string) (*Manifest, error) {
 	if m.Version > manifestVersion || m.Format > datadir.Version {
 		return nil, fmt.Errorf("the backup %s was made by a newer release (%s): use that one, or a newer one", dir, m.Program)
 	}
+	if m.Format < datadir.Oldest {
+		return nil, fmt.Errorf("the backup %s has a store of format %d, which no release has written, and this one knows formats from %d on: use another backup", dir, m.Format, datadir.Oldest)
+	}
 	for _, f := range m.Files {
 		if !fs.ValidPath(f.Path) || f.Size < 0 || len(f.SHA256) != 2*sha256.Size {
 			return nil, fmt.Errorf("%s is damaged: it names a file %q", filepath.Join(dir, ManifestName), f.Path)

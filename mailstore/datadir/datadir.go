@@ -1,6 +1,6 @@
 // Package datadir opens the folder that holds a store: it makes sure that one
-// process has it, says which one does otherwise, and refuses a folder that a
-// newer release has written. What is in the folder is not its business.
+// process has it, says which one does otherwise, and refuses a folder whose
+// format this release does not know. What is in the folder is not its business.
 //
 // Start with [Open].
 package datadir
@@ -21,8 +21,12 @@ import (
 )
 
 // Version is the format of the folder that this release writes: the layout of
-// files and the meaning of keys, blobs and journals in them.
-const Version = 2
+// files and the meaning of keys, blobs and journals in them. Oldest is the oldest
+// one that it reads. No release has written format 1, and nothing upgrades it.
+const (
+	Version = 2
+	Oldest  = 2
+)
 
 // Names of the files that belong to this package. LOCK is empty (see lock.go); OWNER names
 // the process that holds the lock, or the last one that did; FORMAT is the
@@ -60,8 +64,8 @@ func (e *InUseError) Error() string {
 
 // Open takes hold of the folder, which it makes (for its owner only) when it is
 // not there. fs nil is the machine's file system. Errors are *imap.Error: kind
-// InUse with an [InUseError], kind ContactAdmin for a folder of a newer release
-// or of another program, kind NoPermission or Unavailable.
+// InUse with an [InUseError], kind ContactAdmin for a folder of a newer release,
+// of one that is too old, or of another program, kind NoPermission or Unavailable.
 func Open(fs vfs.FS, path string) (*Dir, error) {
 	if fs == nil {
 		fs = vfs.Default
@@ -90,12 +94,11 @@ func (d *Dir) Join(elem ...string) string {
 // FS is the file system that the folder is on.
 func (d *Dir) FS() vfs.FS { return d.fs }
 
-// Format is the version that the store has: Version, or less. Who upgrades an
-// older store calls SetFormat at the end.
+// Format is the version that the store has, from Oldest to Version.
 func (d *Dir) Format() int { return d.version }
 
-// SetFormat notes, durably, that the store has the given version now.
-func (d *Dir) SetFormat(version int) error {
+// setFormat notes, durably, that the store has the given version now.
+func (d *Dir) setFormat(version int) error {
 	err := d.replace(formatName, fmt.Sprintf("rookery store\nformat %d\n", version))
 	if err != nil {
 		return wrap(d.path, err)
@@ -143,7 +146,7 @@ func (d *Dir) checkFormat() error {
 		if i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(ours, n) }); i >= 0 {
 			return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has files in it (%s) but no %s: it is not a rookery store; name an empty folder", d.path, names[i], formatName))
 		}
-		return d.SetFormat(Version)
+		return d.setFormat(Version)
 	}
 	if err != nil {
 		return wrap(d.path, err)
@@ -153,6 +156,9 @@ func (d *Dir) checkFormat() error {
 	}
 	if d.version > Version {
 		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, this release knows formats up to %d: use the release that wrote it, or a newer one", d.path, d.version, Version))
+	}
+	if d.version < Oldest {
+		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, which no release has written, and this release knows formats from %d on: move the folder away and import the mail anew", d.path, d.version, Oldest))
 	}
 	return nil
 }

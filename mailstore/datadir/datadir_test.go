@@ -71,6 +71,8 @@ func TestFormat(t *testing.T) {
 	d.Close()
 	for text, kind := range map[string]imap.Kind{
 		"rookery store\nformat 999\n": imap.ContactAdmin,
+		"rookery store\nformat 1\n":   imap.ContactAdmin,
+		"rookery store\nformat 0\n":   imap.Corruption,
 		"rookery store\nformat x\n":   imap.Corruption,
 		"":                            imap.Corruption,
 	} {
