@@ -15,6 +15,19 @@ const (
 	idleMailboxes = 1 << 16
 )
 
+// idleValidities is the same for values of UIDVALIDITY, half a year of seconds:
+// where the clock is right it is above all of them anyway, but it may have been
+// set back, and the values were not. There are few, so where less than 16 times
+// as many are left, only a sixteenth of them is passed over.
+const idleValidities = 1 << 24
+
+func afterRestore(validity uint64) uint64 {
+	if validity >= latestClock {
+		return validity
+	}
+	return validity + min(idleValidities, (latestClock-validity)/16)
+}
+
 // MarkRestored tells a store that it has been set back to an earlier state,
 // after which it gives out UIDs, and numbers in object identifiers, once more
 // that clients have seen on other messages. So every mailbox gets a UIDVALIDITY
@@ -32,6 +45,7 @@ func (s *Store) MarkRestored(ctx context.Context) error {
 			return err
 		}
 		err = a.submit(ctx, &op{weight: 1 << 20, run: func(t *opTx) error {
+			t.rec.uidValidity = afterRestore(t.rec.uidValidity)
 			tree := t.tree.clone()
 			for _, num := range slices.Sorted(maps.Keys(t.tree.byNum)) {
 				n := *t.tree.byNum[num]

@@ -3,6 +3,7 @@ package mailstore_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore"
@@ -44,6 +45,58 @@ func TestMarkRestored(t *testing.T) {
 	rows := allRows(snapshot(t, m))
 	if got := bodies(t, m, rows); len(got) != 2 || got[0] != mail("one") || got[1] != mail("two") || rows[1].UID != 2 {
 		t.Errorf("afterwards there is %q in %+v", got, rows)
+	}
+}
+
+// What a store that stood still in time gave out between a backup and its
+// restore is not given out again, whatever the clock says.
+func TestRestoredWithTheClockSetBack(t *testing.T) {
+	ctx := context.Background()
+	clock := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	backup := func() *mailstore.Account { // twice the same
+		b := newBench(t, mailstore.Options{Now: func() time.Time { return clock }})
+		return b.account(t, "ann")
+	}
+	create := func(a *mailstore.Account) imap.UIDValidity {
+		t.Helper()
+		if _, err := a.Create(ctx, "Empty", nil); err != nil {
+			t.Fatal(err)
+		}
+		st, err := a.Status("Empty")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Delete(ctx, "Empty"); err != nil {
+			t.Fatal(err)
+		}
+		return st.UIDValidity
+	}
+	live := backup()
+	clock = clock.AddDate(0, 0, 100)
+	var last imap.UIDValidity
+	for range 100 {
+		last = create(live)
+	}
+	clock = clock.AddDate(-1, 0, 0)
+	last = max(last, create(live))
+	clock = clock.AddDate(0, 0, 265)
+	b := newBench(t, mailstore.Options{Now: func() time.Time { return clock }})
+	b.account(t, "ann")
+	clock = clock.AddDate(-1, 0, 0)
+	for round := range 300 { // far more than will ever be restored in a row
+		if err := b.store.MarkRestored(ctx); err != nil {
+			t.Fatal(err)
+		}
+		b.account(t, "ann")
+		inbox, err := b.account(t, "ann").Status("INBOX")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next := create(b.account(t, "ann")); inbox.UIDValidity <= last || next <= inbox.UIDValidity {
+			t.Fatalf("restore %d: up to %d was given out, then INBOX gets %d and a new mailbox %d", round+1, last, inbox.UIDValidity, next)
+		} else {
+			last = next
+		}
 	}
 }
 
