@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -52,13 +49,7 @@ func hasMail(dir *datadir.Dir) (bool, error) {
 	if _, err := dir.FS().Stat(dir.Join(repairDir, repairedMark)); err == nil {
 		return true, nil
 	}
-	names, err := dir.FS().List(dir.Join(messagesDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	return slices.ContainsFunc(names, func(name string) bool {
-		return strings.HasSuffix(name, ".seg") || strings.HasSuffix(name, ".mov") || strings.HasSuffix(name, ".log")
-	}), nil
+	return hasSegments(dir)
 }
 
 // openStorage opens a data folder, which is made where it is missing.
@@ -89,6 +80,9 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	}()
 	unclean, err := s.unclean()
 	if err != nil {
+		return nil, err
+	}
+	if err := refuseWithoutMessages(ctx, dir); err != nil {
 		return nil, err
 	}
 	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{
