@@ -87,15 +87,15 @@ func (l *lane) writeAt(p []byte, pos int64) error {
 func (s *Store) full(l *lane) bool { return l.bad || l.off >= s.opts.SegmentBytes }
 
 // takeLane gives the caller a lane of its own, for a long blob of the account.
+// ctx ends the wait for one that others have; a lane that is free is given
+// whatever ctx says.
 func (s *Store) takeLane(ctx context.Context, a driver.Account) (*lane, error) {
 	if err := s.takeShare(ctx, a); err != nil {
 		return nil, err
 	}
-	select {
-	case s.lanes <- struct{}{}:
-	case <-ctx.Done():
+	if err := take(ctx, s.lanes); err != nil {
 		s.giveShare(a)
-		return nil, ctx.Err()
+		return nil, err
 	}
 	s.mu.Lock()
 	if n := len(s.free); n > 0 {

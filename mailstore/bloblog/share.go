@@ -26,11 +26,24 @@ func (s *Store) takeShare(ctx context.Context, a driver.Account) error {
 	}
 	sh.users++
 	s.mu.Unlock()
+	err := take(ctx, sh.lanes)
+	if err != nil {
+		s.leaveShare(a)
+	}
+	return err
+}
+
+// take takes one of what places counts, and waits for it until ctx ends.
+func take(ctx context.Context, places chan<- struct{}) error {
 	select {
-	case sh.lanes <- struct{}{}:
+	case places <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case places <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		s.leaveShare(a)
 		return ctx.Err()
 	}
 }

@@ -17,7 +17,8 @@ import (
 type writer struct {
 	store   *Store
 	account driver.Account
-	want    int64 // the size that was announced, or -1
+	want    int64           // the size that was announced, or -1
+	ctx     context.Context // Create's: how long to wait for a lane
 
 	buf     []byte // recordHeadLen bytes of room, then content
 	flushed int64  // content bytes that are in the lane
@@ -54,7 +55,7 @@ func (s *Store) Create(ctx context.Context, a driver.Account, size int64) (drive
 		// no more than this.
 		room = min(size, firstRoom) + 512
 	}
-	w := &writer{store: s, account: a, want: size, buf: make([]byte, recordHeadLen, recordHeadLen+room)}
+	w := &writer{store: s, account: a, want: size, ctx: ctx, buf: make([]byte, recordHeadLen, recordHeadLen+room)}
 	w.list.packed = s.codec.enc != nil
 	return w, nil
 }
@@ -94,9 +95,7 @@ func (w *writer) Write(p []byte) (int, error) {
 // blockSize, or all that is left.
 func (w *writer) flush(n int) error {
 	if w.lane == nil {
-		// The wait is for others of the account to finish, or for ever: but then
-		// it is being held up by as many uploads as it takes.
-		l, err := w.store.takeLane(context.Background(), w.account)
+		l, err := w.store.takeLane(w.ctx, w.account)
 		if err != nil {
 			return err
 		}

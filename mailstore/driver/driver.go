@@ -99,8 +99,10 @@ type Ref uint64
 type Blobs interface {
 	// Create begins a blob of the account. size is the number of bytes that
 	// will be written (Finish fails when it was not), or -1 where it is not
-	// known. ctx covers Create alone, not the Writer. Writers that nobody goes
-	// on with hold up no other account, however many there are.
+	// known. The Writer outlives ctx, which ends only a wait: where other Writers
+	// of the account hold what it needs, its Write may then return ctx's error.
+	// Writers that nobody goes on with hold up no other account, however many
+	// there are.
 	Create(ctx context.Context, a Account, size int64) (Writer, error)
 
 	// Sync makes every blob durable whose Writer.Finish had returned before
