@@ -21,6 +21,7 @@ package bloblog
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -356,11 +357,13 @@ func ioError(op string, err error) error {
 		return err
 	}
 	kind := imap.Unavailable
-	switch err {
-	case errNewer:
+	if errors.Is(err, errNewer) {
 		kind = imap.ContactAdmin
-	case errBadHeader, errBadRecord, errBadContent, errBadTail, errBadFooter:
-		kind = imap.Corruption
+	}
+	for _, damage := range []error{errBadHeader, errBadRecord, errBadContent, errBadTail, errBadFooter} {
+		if errors.Is(err, damage) {
+			kind = imap.Corruption
+		}
 	}
 	return imap.E(op, kind, err)
 }

@@ -2,6 +2,7 @@ package bloblog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -66,7 +67,7 @@ func (s *Store) entriesOf(g *segment, a driver.Account) ([]entry, error) {
 		return slices.DeleteFunc(list, func(e entry) bool { return e.account != a }), nil
 	}
 	list, err := g.entriesOf(a)
-	if err == errBadFooter {
+	if errors.Is(err, errBadFooter) {
 		list, err = s.rescan(g)
 		list = slices.DeleteFunc(slices.Clone(list), func(e entry) bool { return e.account != a })
 	}
@@ -79,7 +80,7 @@ func (s *Store) allEntries(g *segment) ([]entry, error) {
 		return list, nil
 	}
 	list, err := g.readFooter()
-	if err == errBadFooter {
+	if errors.Is(err, errBadFooter) {
 		return s.rescan(g)
 	}
 	return list, err

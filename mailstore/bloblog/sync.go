@@ -41,9 +41,12 @@ func (g *group) do(ctx context.Context, work func() error) error {
 		g.mu.Lock()
 		g.next = nil // who comes now may have written after the work has begun
 		g.mu.Unlock()
+		r.err = errNoEnd
+		defer func() { // also where work panics: the others go on
+			<-g.turn
+			close(r.done)
+		}()
 		r.err = work()
-		<-g.turn
-		close(r.done)
 		return r.err
 	}
 	select {
@@ -53,6 +56,8 @@ func (g *group) do(ctx context.Context, work func() error) error {
 		return ctx.Err()
 	}
 }
+
+var errNoEnd = errors.New("a sync has not come to its end")
 
 var errLostWrites = errors.New("the disk has failed to keep messages that were being stored; they must be stored again")
 
@@ -86,10 +91,17 @@ func (s *Store) syncDirty() error {
 	if lost > 0 {
 		errs = append(errs, errLostWrites)
 	}
+	defer func() { // where something has panicked, the rest is not synced
+		for g, writers := range dirty {
+			s.giveUp(g, writers)
+			s.release(g)
+		}
+	}()
 	for g, writers := range dirty {
 		if err := s.syncSegment(g, writers, vfs.File.SyncData); err != nil {
 			errs = append(errs, fmt.Errorf("segment %08x: %w", g.id, err))
 		}
+		delete(dirty, g)
 		s.release(g)
 	}
 	if len(errs) > 0 {

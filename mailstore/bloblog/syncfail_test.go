@@ -14,6 +14,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/crashfs"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // TestSealFailsBesideSync: the operating system tells of what it could not write
@@ -98,4 +99,40 @@ func TestSyncFailsBesideSeal(t *testing.T) {
 	fs.Fail(nil)
 	must(t, s.Close())
 	must(t, open(t, "blobs", opts).Close())
+}
+
+// TestSyncPanics: where a sync ends in a panic, those that follow do not wait for
+// it, and nobody takes for durable what it has not come to.
+func TestSyncPanics(t *testing.T) {
+	ctx := context.Background()
+	fs := crashfs.New()
+	s := open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
+	defer s.Close()
+	_, short, err := write(s, 1, []byte("short"))
+	must(t, err)
+	_, long, err := write(s, 1, text(2, 400_000))
+	must(t, err)
+	fs.Fail(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSyncData {
+			panic("no sync")
+		}
+		return nil
+	})
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		_ = s.Sync(ctx)
+	}()
+	fs.Fail(nil)
+	for _, w := range []driver.Writer{short, long} {
+		if err := s.Sync(ctx); !errors.Is(err, imap.Unavailable) {
+			t.Errorf("before what was not synced is given up, Sync gave %v", err)
+		}
+		w.Release()
+	}
+	must(t, s.Sync(ctx))
+	wantBytes(t, s, mustKeep(t, s, 1, []byte("after")), []byte("after"))
 }
