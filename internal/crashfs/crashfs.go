@@ -183,10 +183,21 @@ func Broken(op errorfs.Op) error {
 	return nil
 }
 
-// Full is what a full disk says. It matches the operations that need space.
+// Full is what a full disk says. It matches the operations that need space: also
+// new names in a folder, and syncs, since what was written before, when there
+// still was room, is given its place only then by many file systems.
 func Full(op errorfs.Op) error {
 	switch op.Kind {
-	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpMkdirAll:
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpMkdirAll, errorfs.OpLink, errorfs.OpRename:
+		return syscall.ENOSPC
+	}
+	return FullLate(op)
+}
+
+// FullLate is what a full disk says that takes writes into memory first: only the
+// sync finds that there is no room.
+func FullLate(op errorfs.Op) error {
+	if Syncs(op) {
 		return syscall.ENOSPC
 	}
 	return nil

@@ -78,6 +78,16 @@ func (s *server) login() *client {
 	return c
 }
 
+// greeted returns a client of LMTP that has said who it is.
+func (s *server) greeted() *client {
+	s.t.Helper()
+	c := s.dial("lmtp")
+	c.send("LHLO mx.example\r\n")
+	for !strings.HasPrefix(c.line(), "250 ") {
+	}
+	return c
+}
+
 // client speaks IMAP or LMTP.
 type client struct {
 	t *testing.T
@@ -162,30 +172,44 @@ func (c *client) subjects() string {
 // power cut; and the server goes on by itself when the disk does.
 func TestDisksThatFail(t *testing.T) {
 	t.Parallel()
-	for name, fail := range map[string]func(errorfs.Op) error{
-		"full": crashfs.Full, "broken": crashfs.Broken, "too many files": crashfs.TooManyFiles,
+	changes := []string{"APPEND", "DATA", "STORE", "COPY", "CREATE"}
+	for name, disk := range map[string]failingDisk{
+		"full":                         {fail: crashfs.Full, refused: changes},
+		"full, as syncs find":          {fail: crashfs.FullLate, refused: changes},
+		"broken":                       {fail: crashfs.Broken, refused: changes},
+		"full at the start":            {fail: crashfs.Full, refused: changes, anew: true},
+		"broken at the start":          {fail: crashfs.Broken, refused: changes, anew: true},
+		"too many files":               {fail: crashfs.TooManyFiles}, // it has those that it needs
+		"too many files, at the start": {fail: crashfs.TooManyFiles, refused: []string{"APPEND", "DATA"}, anew: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			failDisk(t, fail)
+			failDisk(t, disk)
 		})
 	}
 }
 
-func failDisk(t *testing.T, fail func(errorfs.Op) error) {
+type failingDisk struct {
+	fail    func(errorfs.Op) error
+	refused []string // the commands that cannot succeed meanwhile
+	anew    bool     // the server has begun just before, and yet has to open files
+}
+
+func failDisk(t *testing.T, failing failingDisk) {
 	disk, dir := crashfs.New(), t.TempDir()
 	s := serve(t, disk, dir, 0)
-	c, mta := s.login(), s.dial("lmtp")
-	mta.send("LHLO mx.example\r\n")
-	for !strings.HasPrefix(mta.line(), "250 ") {
-	}
+	c, mta := s.login(), s.greeted()
 	var acked []string
+	refused := make(map[string]int) // by command
 	note := func(subject, reply string) {
 		t.Helper()
 		switch {
 		case strings.HasPrefix(reply, "OK"), strings.HasPrefix(reply, "250"):
 			acked = append(acked, subject)
-		case strings.HasPrefix(reply, "NO [UNAVAILABLE]"), strings.HasPrefix(reply, "4"):
+		case strings.HasPrefix(reply, "NO [UNAVAILABLE]"):
+			refused["APPEND"]++
+		case strings.HasPrefix(reply, "4"):
+			refused["DATA"]++
 		default:
 			t.Errorf("%s: %s", subject, reply)
 		}
@@ -197,20 +221,36 @@ func failDisk(t *testing.T, fail func(errorfs.Op) error) {
 	if len(acked) != 10 {
 		t.Fatalf("only %d messages were taken", len(acked))
 	}
+	if failing.anew {
+		if err := s.stop(); err != nil {
+			t.Fatal(err)
+		}
+		s = serve(t, disk, dir, 0)
+		c, mta = s.login(), s.greeted()
+	}
 	c.do("SELECT INBOX")
 
-	disk.Fail(fail)
+	disk.Fail(failing.fail)
 	for i := range 10 {
 		note(fmt.Sprintf("during-%d", i), c.append(fmt.Sprintf("during-%d", i)))
 		note(fmt.Sprintf("mta-during-%d", i), mta.deliver(fmt.Sprintf("mta-during-%d", i)))
 		for _, cmd := range []string{"STORE 1:3 +FLAGS (\\Flagged)", "COPY 1 INBOX", fmt.Sprintf("CREATE box%d", i), "EXPUNGE", "NOOP", "FETCH 1 BODY.PEEK[]"} {
-			if r := c.do(cmd); !strings.HasPrefix(r, "OK") && !strings.HasPrefix(r, "NO [UNAVAILABLE]") {
+			switch r := c.do(cmd); {
+			case strings.HasPrefix(r, "NO [UNAVAILABLE]"):
+				name, _, _ := strings.Cut(cmd, " ")
+				refused[name]++
+			case !strings.HasPrefix(r, "OK"):
 				t.Errorf("%s: %s", cmd, r)
 			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	disk.Fail(nil)
+	for _, name := range failing.refused {
+		if refused[name] != 10 {
+			t.Errorf("%s was refused %d times of 10", name, refused[name])
+		}
+	}
 
 	for end := time.Now().Add(patience); !strings.HasPrefix(c.append("after"), "OK"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -222,32 +262,34 @@ func failDisk(t *testing.T, fail func(errorfs.Op) error) {
 		t.Errorf("a delivery on the healed disk: %s", r)
 	}
 	acked = append(acked, "mta-after")
-	verify := func(when string, s *server) {
-		t.Helper()
-		got := s.login().subjects()
-		for _, subject := range acked {
-			if !strings.Contains(got, "Subject: "+subject) && !strings.Contains(got, subject) {
-				t.Errorf("%s: %s is missing", when, subject)
-			}
-		}
-		for i := range 10 {
-			for _, box := range []string{"before", "during"} {
-				if n := strings.Count(got, fmt.Sprintf("Subject: %s-%d", box, i)); n > 1 && i > 0 {
-					t.Errorf("%s: %s-%d is there %d times", when, box, i, n)
-				}
-			}
-		}
-	}
-	verify("after the failure", s)
+	s.has("after the failure", acked)
 	cut := disk.Clones()[0].FS
 	if err := s.stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	for when, disk := range map[string]*crashfs.FS{"after a restart": disk, "after a power cut": cut} {
 		s := serve(t, disk, dir, 0)
-		verify(when, s)
+		s.has(when, acked)
 		if err := s.stop(); err != nil {
 			t.Errorf("stop: %v", err)
+		}
+	}
+}
+
+// has looks for what was acknowledged, and for what is there twice.
+func (s *server) has(when string, acked []string) {
+	s.t.Helper()
+	got := s.login().subjects()
+	for _, subject := range acked {
+		if !strings.Contains(got, "Subject: "+subject) && !strings.Contains(got, subject) {
+			s.t.Errorf("%s: %s is missing", when, subject)
+		}
+	}
+	for i := range 10 {
+		for _, box := range []string{"before", "during"} {
+			if n := strings.Count(got, fmt.Sprintf("Subject: %s-%d", box, i)); n > 1 && i > 0 {
+				s.t.Errorf("%s: %s-%d is there %d times", when, box, i, n)
+			}
 		}
 	}
 }
