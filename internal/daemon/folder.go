@@ -23,10 +23,6 @@ func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
 	if file := fileInPath(path); file != "" {
 		return nil, told(kind, "%s is a file; name a folder", file)
 	}
-	inner, ok := errors.AsType[*imap.Error](err)
-	if !ok || inner.Err == nil {
-		return nil, err
-	}
 	if system, ok := errors.AsType[*os.PathError](err); ok {
 		text := fmt.Sprintf("cannot open the data folder %s: %v", path, system)
 		if errors.Is(err, os.ErrPermission) {
@@ -34,7 +30,16 @@ func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
 		}
 		return nil, &toldError{text, kind, err}
 	}
-	return nil, &toldError{inner.Err.Error(), kind, err}
+	return nil, plain(err)
+}
+
+// plain is an error of datadir as the person at the keyboard is told it.
+func plain(err error) error {
+	inner, ok := errors.AsType[*imap.Error](err)
+	if !ok || inner.Err == nil {
+		return err
+	}
+	return &toldError{inner.Err.Error(), imap.KindOf(err), err}
 }
 
 // fileInPath returns the part of a path that is a file where a folder should be,

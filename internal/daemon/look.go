@@ -34,6 +34,9 @@ func ConnectToCheck(ctx context.Context, dataDir, version string) (admin.Service
 // would at its next start, but in memory.
 func openToLook(ctx context.Context, path string) (_ *storage, err error) {
 	if _, err := os.Stat(filepath.Join(path, "FORMAT")); errors.Is(err, fs.ErrNotExist) {
+		if err := datadir.NoFormat(vfs.Default, path); err != nil {
+			return nil, plain(err)
+		}
 		return nil, fmt.Errorf("%s is not a rookery store: it has no file FORMAT", path)
 	}
 	dir, err := openDir(nil, path)

@@ -138,13 +138,8 @@ func (d *Dir) checkFormat() error {
 	const op = "data folder open"
 	text, err := d.read(formatName)
 	if errors.Is(err, os.ErrNotExist) {
-		names, err := d.fs.List(d.path)
-		if err != nil {
-			return wrap(d.path, err)
-		}
-		ours := []string{lockName, ownerName, formatName + ".new"}
-		if i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(ours, n) }); i >= 0 {
-			return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has files in it (%s) but no %s: it is not a rookery store; name an empty folder", d.path, names[i], formatName))
+		if err := NoFormat(d.fs, d.path); err != nil {
+			return err
 		}
 		return d.setFormat(Version)
 	}
@@ -152,7 +147,7 @@ func (d *Dir) checkFormat() error {
 		return wrap(d.path, err)
 	}
 	if _, err := fmt.Sscanf(text, "rookery store\nformat %d\n", &d.version); err != nil || d.version < 1 {
-		return imap.E(op, imap.Corruption, fmt.Errorf("%s says %q, not a version: restore it from a backup", d.Join(formatName), text))
+		return imap.E(op, imap.Corruption, fmt.Errorf("%s says %q, not a version; the rest of the store may well be whole: %s", d.Join(formatName), text, mendFormat()))
 	}
 	if d.version > Version {
 		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, this release knows formats up to %d: use the release that wrote it, or a newer one", d.path, d.version, Version))
@@ -161,6 +156,36 @@ func (d *Dir) checkFormat() error {
 		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, which no release has written, and this release knows formats from %d on: move the folder away and import the mail anew", d.path, d.version, Oldest))
 	}
 	return nil
+}
+
+// NoFormat says of a folder without the file FORMAT what is wrong with it, and
+// what to do: it is nil where the folder has nothing but what Open makes first.
+// A folder that may be a store is never called anything else: there may be no
+// other copy.
+func NoFormat(fs vfs.FS, path string) error {
+	names, err := fs.List(path)
+	if err != nil {
+		return wrap(path, err)
+	}
+	ours := []string{lockName, ownerName, formatName + ".new"}
+	i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(ours, n) })
+	if i < 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s has files in it (%s) but no %s: it is not a rookery store; name an empty folder", path, names[i], formatName)
+	for _, name := range []string{"messages", "index", "journal"} {
+		if slices.Contains(names, name) {
+			text = fmt.Sprintf("%s has files of a rookery store (%s) but the file %s is gone; remove nothing. Where it is a store: %s. "+
+				"Where it is a backup or a restore that was interrupted: make that again, in another folder", path, name, formatName, mendFormat())
+			break
+		}
+	}
+	return imap.E("data folder open", imap.ContactAdmin, errors.New(text))
+}
+
+// mendFormat says how to get FORMAT back.
+func mendFormat() string {
+	return fmt.Sprintf("copy the file %s alone from a backup of it, or write one with the two lines \"rookery store\" and \"format %d\" if this release had it last; then run `rookery check`", formatName, Version)
 }
 
 func (d *Dir) read(name string) (string, error) {

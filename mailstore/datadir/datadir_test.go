@@ -172,3 +172,47 @@ func TestTheLockOutlivesItsFile(t *testing.T) {
 		t.Errorf("a folder that nobody has was refused: %q", out)
 	}
 }
+
+// A store that has lost FORMAT, or has a garbled one, is told how to get it back,
+// and what is told is true.
+func TestFormatIsLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := datadir.Open(nil, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if err := os.Mkdir(filepath.Join(path, "journal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	format := filepath.Join(path, "FORMAT")
+	for _, garbled := range []bool{false, true} {
+		if garbled {
+			err = os.WriteFile(format, []byte("\x00\x00"), 0o600)
+		} else {
+			err = os.Remove(format)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = datadir.Open(nil, path)
+		if err == nil {
+			t.Fatal("it was opened")
+		}
+		for _, want := range []string{"from a backup", `"rookery store" and "format 2"`, "rookery check"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("garbled %v: nothing of %s in: %v", garbled, want, err)
+			}
+		}
+		if !garbled && !strings.Contains(err.Error(), "remove nothing") {
+			t.Errorf("somebody may remove the only copy: %v", err)
+		}
+		if err := os.WriteFile(format, []byte("rookery store\nformat 2\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if d, err = datadir.Open(nil, path); err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+	}
+}
