@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -132,6 +133,7 @@ type Store struct {
 	idle      list.List              // sealed segments without users, the one used last at the end
 	dirty     map[*segment][]*writer // written to since the last sync
 	lost      int                    // writers whose blob a failed sync has lost
+	doomed    map[*segment]bool      // not in segments any more, but on the disk still
 	toSeal    []sealing              // full, or left by a crash
 	stuck     map[uint32]bool        // cannot be moved: damaged
 	lostMoves bool                   // a damaged segment hides where some blobs are
@@ -157,7 +159,7 @@ type pin struct {
 type Stats struct {
 	Segments  int   // files
 	Bytes     int64 // in them
-	DeadBytes int64 // of these, waiting to be taken back
+	DeadBytes int64 // of these, waiting to be taken back, or for readers or a disk to let go
 
 	Stored      int64 // blobs that were finished
 	Content     int64 // their bytes
@@ -193,6 +195,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		shares:   make(map[driver.Account]*share),
 		fresh:    make(map[driver.Ref]bool),
 		dirty:    make(map[*segment][]*writer),
+		doomed:   make(map[*segment]bool),
 		stuck:    make(map[uint32]bool),
 		stale:    make(map[driver.Ref]int),
 		kick:     make(chan struct{}, 1),
@@ -238,14 +241,23 @@ func (s *Store) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.SyncCalls = s.syncCalls.Load()
-	st.Segments = len(s.segments)
-	for _, g := range s.segments {
-		g.mu.Lock()
-		st.Bytes += g.size
-		g.mu.Unlock()
-		st.DeadBytes += g.dead
+	st.Segments = len(s.segments) + len(s.doomed)
+	st.Bytes, st.DeadBytes = s.sizesLocked()
+	for g := range s.doomed {
+		st.Bytes += g.length()
+		st.DeadBytes += g.length()
 	}
 	return st
+}
+
+// sizesLocked returns what is in the segments and what of it is dead, without
+// those that are only waiting for their files to go.
+func (s *Store) sizesLocked() (all, dead int64) {
+	for _, g := range s.segments {
+		all += g.length()
+		dead += g.dead
+	}
+	return all, dead
 }
 
 // Close implements driver.Blobs. It seals what is begun, so that the next Open
@@ -340,11 +352,32 @@ func (s *Store) release(g *segment) {
 
 // remove takes the file of a doomed segment away. It is not in the table any
 // more; a crash before the folder is synced brings back the file only, with
-// nothing in it that is not elsewhere or dead.
+// nothing in it that is not elsewhere or dead. What cannot be removed is waste
+// until Tidy, which tries again, or the next Open gets rid of it.
 func (s *Store) remove(g *segment) {
 	g.closeFile()
-	if err := s.opts.FS.Remove(g.name(true, g.moved)); err != nil {
-		s.opts.Logger.Warn("a segment of no more use cannot be removed", "file", g.name(true, g.moved), "err", err)
+	name := g.name(g.isSealed(), g.moved)
+	if err := s.opts.FS.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.opts.Logger.Warn("a segment of no more use cannot be removed", "file", name, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.doomed, g)
+}
+
+// removeDoomed removes what could not be removed when its last user left.
+func (s *Store) removeDoomed() {
+	var list []*segment
+	s.mu.Lock()
+	for g := range s.doomed {
+		if g.users == 0 {
+			list = append(list, g)
+		}
+	}
+	s.mu.Unlock()
+	for _, g := range list {
+		s.remove(g)
 	}
 }
 

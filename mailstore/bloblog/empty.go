@@ -141,8 +141,10 @@ func (s *Store) rest(ctx context.Context, copied int64, gently bool) error {
 // urgent reports whether more is wasted than half of what may be left: with
 // MaxWaste of 0.5, three quarters of all.
 func (s *Store) urgent() bool {
-	st := s.Stats()
-	return float64(st.DeadBytes) > (1+s.opts.MaxWaste)/2*float64(st.Bytes)
+	s.mu.Lock()
+	all, dead := s.sizesLocked()
+	s.mu.Unlock()
+	return float64(dead) > (1+s.opts.MaxWaste)/2*float64(all)
 }
 
 // retireMover has the mover's segment sealed.
@@ -242,7 +244,7 @@ func (s *Store) dispose(g *segment, all []entry) {
 	s.steady.Lock()
 	s.mu.Lock()
 	delete(s.segments, g.id)
-	g.doomed = true
+	g.doomed, s.doomed[g] = true, true
 	s.stats.Removed++
 	s.stats.ReclaimedBytes += g.length()
 	s.mu.Unlock()

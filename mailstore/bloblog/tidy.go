@@ -41,6 +41,7 @@ func (s *Store) Tidy(ctx context.Context) error { return s.tidy(ctx, false) }
 func (s *Store) tidy(ctx context.Context, gently bool) error {
 	s.tidying.Lock()
 	defer s.tidying.Unlock()
+	s.removeDoomed()
 	s.retireWasteful()
 	// What cannot be sealed, in a bad place perhaps, keeps nothing else from
 	// being tidied up.
