@@ -42,6 +42,7 @@ type freezeFS struct {
 	bad badBlocks // of tables
 
 	journal *journal // takes in new files of the log; may be nil
+	last    lastLog
 
 	// busy is held for reading by whoever is changing something on disk.
 	busy sync.RWMutex
@@ -135,6 +136,9 @@ func (f *freezeFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 // create makes a file; the journal takes it in before it has anything.
 func (f *freezeFS) create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	g, err := f.FS.Create(name, c)
+	if number, ok := parseLog(f.PathBase(name)); ok && err == nil {
+		f.last.begin(number)
+	}
 	if err == nil && f.journal != nil {
 		f.journal.add(name)
 	}
@@ -153,10 +157,13 @@ func (f *freezeFS) syncDir() error {
 func (f *freezeFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return f.begin("reuse", newname, func() (vfs.File, error) {
 		if f.journal == nil {
+			if number, ok := parseLog(f.PathBase(newname)); ok {
+				f.last.begin(number) // it has the old one's place at once
+			}
 			return f.FS.ReuseForWrite(oldname, newname, c)
 		}
 		// The journal has the old one still: it must not be written over.
-		if err := f.FS.Remove(oldname); err != nil {
+		if err := f.removeLog(oldname); err != nil {
 			return nil, err
 		}
 		return f.create(newname, c)
@@ -251,7 +258,7 @@ func (f *freezeFS) OpenDir(name string) (file vfs.File, err error) {
 	err = f.must("open", func() error {
 		g, err := f.FS.OpenDir(name)
 		if err == nil {
-			file = &logFile{File: g, fs: f}
+			file = &logDir{File: g, fs: f}
 		}
 		return err
 	}, func() (err error) {
@@ -293,7 +300,7 @@ func (f *freezeFS) unlessFrozen(op func() error) error {
 
 // Remove implements vfs.FS.
 func (f *freezeFS) Remove(name string) error {
-	return f.unlessFrozen(func() error { return f.FS.Remove(name) })
+	return f.unlessFrozen(func() error { return f.removeLog(name) })
 }
 
 // RemoveAll implements vfs.FS.

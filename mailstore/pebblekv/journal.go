@@ -132,8 +132,8 @@ func (j *journal) compare() error {
 	if len(j.begun) == 0 {
 		return nil
 	}
-	// The newest log goes only when there is a newer one. One that has nothing may
-	// have been on its way when the power went.
+	// The newest log goes only when there is a newer one: see lastLog. One that has
+	// nothing may have been on its way when the power went.
 	last := j.begun[len(j.begun)-1]
 	for _, name := range own {
 		if n, ok := parseLog(name); ok && n >= last {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/crashfs"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
@@ -271,6 +272,43 @@ func write(t *testing.T, fs vfs.FS, name string, data []byte) {
 		t.Fatal(err)
 	}
 	f.Close()
+}
+
+// TestJournalLogLost: a store whose newest log was lost is not opened, for the
+// journal has what it lacks; also not after a start that let the former log go.
+func TestJournalLogLost(t *testing.T) {
+	for lives := 1; lives <= 3; lives++ {
+		fs := vfs.NewMem()
+		rng := rand.New(rand.NewPCG(3, 3))
+		want := make(map[string]string)
+		for range lives {
+			kv := journaled(t, fs, pebblekv.Options{})
+			for range 10 {
+				if err := change(rng, kv, want); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := kv.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		names, err := fs.List("data/index")
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, ".log") })
+		slices.Sort(names)
+		if len(names) != 1 {
+			t.Fatalf("%d lives: the logs are %v, not the newest alone", lives, names)
+		}
+		if err := fs.Remove("data/index/" + names[0]); err != nil {
+			t.Fatal(err)
+		}
+		_, err = pebblekv.Open("data/index", pebblekv.Options{FS: fs, Logger: silent, Journal: "data/journal", Derived: derivedT})
+		if imap.KindOf(err) != imap.Corruption {
+			t.Errorf("%d lives: a store without its newest log: %v", lives, err)
+		}
+	}
 }
 
 // TestJournalCut: after a power cut at any operation the journal alone has what

@@ -4,8 +4,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A logFile is a file of the log or of the manifest, or their folder: what
-// Pebble cannot live without.
+// A logFile is a file of the log or of the manifest: what Pebble cannot live
+// without, as it cannot without their folder, a logDir.
 //
 // A file of the log grows ahead of what is written to it, by zeros: a sync of
 // what replaces bytes that are on disk need not write the file's metadata, and
