@@ -88,7 +88,7 @@ func newServe(std streams) *cobra.Command {
 	fl.BoolVar(&f.cfg.InsecureAuth, "insecure-auth", false, "take passwords on connections without TLS too")
 	fl.StringVar(&f.durability, "durability", "sync", "`when` changes are acknowledged: sync, when they are on disk; relaxed, up to a second before that")
 	fl.StringVar(&f.compress, "compress", "none", "`how` messages that come in are compressed on the disk: none or zstd")
-	fl.StringVar(&f.reserve, "reserve", "auto", "`size` that is kept free on the disk, for example 500M; auto is 256M, or 5% of a small disk; 0 is none")
+	fl.StringVar(&f.reserve, "reserve", "auto", "`size` that is kept free on the disk, for example 500M; auto is 256M, or 5% of a small disk but 64M at least; 0 is none")
 	for _, l := range f.limits() {
 		fl.IntVar(l.value, l.flag, l.most, l.help)
 	}

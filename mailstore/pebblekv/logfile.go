@@ -18,6 +18,7 @@ type logFile struct {
 	grows bool  // by zeros
 	off   int64 // of the next Write
 	high  int64 // behind the zeros
+	taken int64 // behind the room that was taken on disk ahead of that
 }
 
 func (f *logFile) Write(p []byte) (int, error) {
@@ -48,11 +49,35 @@ func (f *logFile) grow(written int) {
 		return
 	}
 	n := min(max(f.off/4, minGrowth), maxGrowth)
+	f.take(f.off + n)
 	_, err := f.File.WriteAt(make([]byte, n), f.off)
 	f.high, f.grows = f.off+n, err == nil
 }
 
+// Bounds of what room on disk grows by, so that logs are in one piece, more or
+// less: as much as there is.
+const (
+	minTaken     = 64 << 10
+	maxTakenStep = 1 << 20
+)
+
+// take takes room on disk up to end and beyond, where all of it is used up. When
+// that fails nothing is lost.
+func (f *logFile) take(end int64) {
+	if end <= f.taken {
+		return
+	}
+	to := max(end, minTaken, f.taken+min(f.taken, maxTakenStep))
+	_ = f.File.Preallocate(f.taken, to-f.taken)
+	f.taken = to
+}
+
+// Preallocate does nothing for logs: Pebble takes room for all that a log may
+// ever have at its first write, 9 MB for an empty store, and the journal keeps it.
 func (f *logFile) Preallocate(off, length int64) error {
+	if f.grows {
+		return nil
+	}
 	return f.fs.must("preallocate", func() error { return f.File.Preallocate(off, length) }, nothing)
 }
 

@@ -27,7 +27,10 @@ type Options struct {
 	Path string
 	// Bytes is how much is kept free of messages. A quarter of it is kept free
 	// of changes to the index as well. 0 is 256 MiB, or a twentieth of the disk
-	// where that is less; a negative number keeps nothing free.
+	// where that is less, but 64 MiB at least, or a third of a very small disk: the
+	// index and its journal take room in steps (a log and a flush of 8 MiB, a
+	// compaction, a saved state), after a change was let through. A negative
+	// number keeps nothing free.
 	Bytes int64
 	// Logger is told when a disk gets full, and when it has room again; nil is
 	// slog.Default().
@@ -56,6 +59,8 @@ const (
 const (
 	defaultBytes = 256 << 20
 	defaultPart  = 20
+	leastBytes   = 64 << 20
+	leastPart    = 3
 	indexPart    = 4
 )
 
@@ -117,7 +122,8 @@ func (g *Guard) look(size int64) (free int64, l level) {
 	}
 	keep := g.opts.Bytes
 	if keep == 0 {
-		keep = min(defaultBytes, int64(usage.TotalBytes/defaultPart))
+		total := int64(min(usage.TotalBytes, 1<<62))
+		keep = max(min(defaultBytes, total/defaultPart), min(leastBytes, total/leastPart))
 	}
 	free = int64(min(usage.AvailBytes, 1<<62))
 	switch {

@@ -52,6 +52,32 @@ func set(kv driver.KV, a driver.Account) error {
 	return kv.Update(context.Background(), a, func(tx driver.Txn) error { return tx.Set([]byte("k"), nil) })
 }
 
+// On a small disk a twentieth is less than the index and its journal may take at
+// any moment.
+func TestSmallDisk(t *testing.T) {
+	for _, c := range []struct {
+		total, free   uint64 // MiB
+		blobs, update bool
+	}{
+		{150, 60, true, true},
+		{150, 45, false, true},
+		{150, 10, false, false},
+		{1024, 70, true, true},
+		{1024, 60, false, true},
+		{1024, 15, false, false},
+	} {
+		fs := vfs.NewMem()
+		g := reserve.New(reserve.Options{FS: fs, Path: "/", Logger: quiet()})
+		fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: c.free * mib, TotalBytes: c.total * mib, UsedBytes: (c.total - c.free) * mib})
+		if err := g.Room(mib); (err == nil) != c.blobs {
+			t.Errorf("%+v: a message gave %v", c, err)
+		}
+		if err := set(g.KV(memkv.NewKV()), 1); (err == nil) != c.update {
+			t.Errorf("%+v: a change gave %v", c, err)
+		}
+	}
+}
+
 func TestLevels(t *testing.T) {
 	for _, c := range []struct {
 		free          uint64 // MiB
