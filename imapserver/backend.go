@@ -252,6 +252,11 @@ const (
 	NeedIDs                     // EmailID, ThreadID
 	NeedWire                    // Wire; costs less than Digest
 	NeedFields                  // Fields, or Header where they are not kept
+	// NeedSound asks, with NeedBody, that damage of the content be found before
+	// the Message is delivered, as its Err: the length of a literal is sent before
+	// its octets are. FETCH sets it for items that need a Body. A back end that
+	// cannot tell ignores it.
+	NeedSound
 )
 
 // Message is what Fetch delivers of one message.

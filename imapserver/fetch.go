@@ -195,6 +195,9 @@ func (c *Call) fetch(ctx context.Context, set imap.NumSet, saved bool, opts *Fet
 	for _, a := range opts.Atts {
 		f.need |= a.Need
 	}
+	if f.need&NeedBody != 0 {
+		f.need |= NeedSound
+	}
 	write := f.writeMessages
 	if f.need == 0 {
 		write = f.writeRows
@@ -408,6 +411,9 @@ func (f *fetcher) write(m *FetchMessage) error {
 			w.SP()
 		}
 		if err := a.Write(w, m); err != nil {
+			if isInternal(err) && imap.KindOf(err) != imap.Other { // not the client's going away
+				f.c.Conn.log().Error("a message broke off while it was sent, so the connection ends", "user", f.c.Conn.login.user, "mailbox", f.sel.name, "uid", m.Row.UID, "err", err)
+			}
 			w.Poison(err) // half a response is out
 			return err
 		}

@@ -184,6 +184,7 @@ func needs(need imapserver.Need) mailstore.Need {
 		{imapserver.NeedIDs, mailstore.NeedIDs},
 		{imapserver.NeedWire, mailstore.NeedWire},
 		{imapserver.NeedFields, mailstore.NeedFields},
+		{imapserver.NeedSound, mailstore.NeedSound},
 	} {
 		if need&pair.from != 0 {
 			n |= pair.to

@@ -23,6 +23,7 @@ const (
 	NeedIDs                     // EmailID, ThreadID
 	NeedWire                    // Wire
 	NeedFields                  // Fields, or Header where they are not kept
+	NeedSound                   // with NeedBody: the content has been compared with its checksums
 )
 
 // What Fetch reads of a message to deliver it. The record of the message itself
@@ -110,6 +111,8 @@ type fetcher struct {
 	rec  messageRec
 	have bool        // rec has been read
 	blob driver.Blob // nil where it was not opened
+
+	watched watchedBlob // what is delivered of a large one
 }
 
 // close ends the reading of the message.
@@ -234,8 +237,17 @@ func (f *fetcher) readBody(r *records, need Need) error {
 			return err
 		}
 	}
-	if need&NeedBody != 0 {
-		msg.Body, msg.Size, msg.Raw, msg.RawSize = served, rec.size, f.blob, rec.rawSize
+	if need&NeedBody == 0 {
+		return nil
+	}
+	msg.Body, msg.Size, msg.Raw, msg.RawSize = served, rec.size, f.blob, rec.rawSize
+	if rec.rawSize <= driver.CheckedAtOpen || rec.hasNUL {
+		return nil // it has been read
+	}
+	f.watched = watchedBlob{f.blob, &f.a.store.sound, storedMessage{f.a.num, r.msg}}
+	msg.Body, msg.Raw = &f.watched, &f.watched
+	if need&NeedSound != 0 {
+		return f.watched.verify(f.ctx, rec.rawSize)
 	}
 	return nil
 }

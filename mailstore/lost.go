@@ -61,12 +61,7 @@ func (m *Mailbox) lost(ctx context.Context, row mailindex.Row, err error) error 
 // lostMessages counts messages that the store has lost, each once.
 type lostMessages struct {
 	mu   sync.Mutex
-	seen map[lostMessage]struct{} // up to maxLost
-}
-
-type lostMessage struct {
-	a   driver.Account
-	msg uint64
+	seen map[storedMessage]struct{} // up to maxLost
 }
 
 // maxLost bounds the messages that are told apart: with so many lost, one more
@@ -77,10 +72,10 @@ func (l *lostMessages) add(a driver.Account, msg uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.seen == nil {
-		l.seen = make(map[lostMessage]struct{})
+		l.seen = make(map[storedMessage]struct{})
 	}
 	if len(l.seen) < maxLost {
-		l.seen[lostMessage{a, msg}] = struct{}{}
+		l.seen[storedMessage{a, msg}] = struct{}{}
 	}
 }
 

@@ -121,6 +121,7 @@ type Store struct {
 	unswept   atomic.Bool // a failure may have left blobs that nobody names
 	counts    struct{ commits, operations atomic.Int64 }
 	lost      lostMessages
+	sound     soundMessages
 	digesters sync.Pool // of *digester, with opts.Limits
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher

@@ -29,6 +29,8 @@ func (r rotten) Open(ctx context.Context, a driver.Account, ref driver.Ref) (dri
 	switch {
 	case strings.Contains(string(text), "Subject: lost"):
 		return nil, imap.E("open", imap.NotFound, b.Close())
+	case strings.Contains(string(text), "Subject: rot in the middle"):
+		return rotBlob{b}, nil
 	case strings.Contains(string(text), "Subject: torn"):
 		return tornBlob{b}, nil
 	case strings.Contains(string(text), "Subject: short"):
@@ -41,6 +43,16 @@ type tornBlob struct{ driver.Blob }
 
 func (tornBlob) ReadAt([]byte, int64) (int, error) {
 	return 0, imap.E("read", imap.Corruption, errors.New("checksum"))
+}
+
+// rotBlob is damaged at 200,000.
+type rotBlob struct{ driver.Blob }
+
+func (b rotBlob) ReadAt(p []byte, off int64) (int, error) {
+	if off <= 200_000 && off+int64(len(p)) > 200_000 {
+		return 0, imap.E("read", imap.Corruption, errors.New("checksum"))
+	}
+	return b.Blob.ReadAt(p, off)
 }
 
 type shortBlob struct{ driver.Blob }

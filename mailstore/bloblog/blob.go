@@ -176,6 +176,9 @@ func (r *record) readContent(p []byte, pos int64) error {
 	return r.read(p, recordHeadLen+pos)
 }
 
+// A short blob is one block, and a driver.Blobs promises to check those at once.
+const _ = uint(blockSize - driver.CheckedAtOpen)
+
 // Open implements driver.Blobs. A blob of up to one block (64 kB) is read and
 // checked at once; of a longer one each block is checked when it is read.
 func (s *Store) Open(ctx context.Context, a driver.Account, ref driver.Ref) (driver.Blob, error) {

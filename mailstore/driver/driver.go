@@ -88,6 +88,10 @@ type Txn interface {
 	DeleteRange(from, to []byte) error
 }
 
+// CheckedAtOpen is the length of content in bytes up to which Blobs.Open
+// compares a blob with its checksums at once.
+const CheckedAtOpen = 64 << 10
+
 // A Ref names a blob for good: it stays valid when the engine moves the bytes.
 // Refs are given out per account and are never reused; 0 is no blob.
 type Ref uint64
@@ -113,7 +117,7 @@ type Blobs interface {
 	// closed, even when it is deleted or moved meanwhile. The error is an
 	// *imap.Error of kind NotFound for a blob that does not exist. One whose
 	// checksum does not match gives kind Corruption, here or, where the blob is
-	// large, from the ReadAt that meets the damage; bytes that were not checked
+	// longer than CheckedAtOpen, from the ReadAt that meets the damage; bytes that were not checked
 	// are never returned.
 	Open(ctx context.Context, a Account, ref Ref) (Blob, error)
 
