@@ -111,7 +111,7 @@ func (k *check) messages(ctx context.Context) error {
 
 // withoutIndex says what can be said when the index cannot be opened.
 func (k *check) withoutIndex(ctx context.Context) error {
-	k.found(admin.Defect{File: k.dir.Join("index"), Text: fmt.Sprintf("the index cannot be opened, so nobody knows which mailbox has which message: %v", k.broken)})
+	k.found(admin.Defect{File: k.dir.Join("index"), Text: fmt.Sprintf("the index cannot be opened, so nobody knows which mailbox has which message: %s (%v)", indexRemedy(k.dir), k.broken)})
 	return k.blobs.Verify(ctx, true, func(d bloblog.Damage) {
 		text := d.Err.Error()
 		if d.Ref != 0 {

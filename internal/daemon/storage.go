@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/datadir"
@@ -103,15 +102,12 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 		FS: dir.FS(), Logger: t.log, Relaxed: t.relaxed, Blobs: blobs, MaxOpenFiles: t.files.index,
 		Journal: dir.Join(journalDir), Derived: mailstore.DerivedRange, Existing: existing,
 	})
-	if existing && imap.KindOf(err) == imap.ContactAdmin {
-		return nil, told(imap.ContactAdmin, "the index (%s) is gone, but there is mail: run `rookery check --repair --data %s`, which makes it again", dir.Join(indexDir), dir.Join())
-	}
 	if err != nil {
-		return nil, err
+		return nil, indexTrouble(dir, existing, err)
 	}
 	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log})
 	if err != nil {
-		return nil, err
+		return nil, indexTrouble(dir, existing, err)
 	}
 	if err = s.settle(ctx, t, unclean); err != nil {
 		return nil, errors.Join(err, s.store.Close(ctx))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,6 +35,10 @@ type instance struct {
 	err  error // why it failed; set before failed is closed
 }
 
+// wrongSize is what Pebble says, in an error of no kind, of a table that is longer
+// or shorter than it was written.
+const wrongSize = "object size mismatch"
+
 // openInstance opens the database; again says that it must be there already,
 // so that a disk that is gone is not taken for a new store.
 func openInstance(dir string, opts Options, j *journal, again bool) (*instance, error) {
@@ -59,7 +64,7 @@ func openInstance(dir string, opts Options, j *journal, again bool) (*instance, 
 	if err != nil {
 		kind := imap.Unavailable
 		switch {
-		case pebble.IsCorruptionError(err):
+		case pebble.IsCorruptionError(err), errors.Is(err, pebble.ErrDBNotPristine), strings.Contains(err.Error(), wrongSize):
 			kind = imap.Corruption
 		case errors.Is(err, pebble.ErrDBDoesNotExist), errors.Is(err, fs.ErrNotExist):
 			kind = imap.ContactAdmin
