@@ -156,7 +156,7 @@ func (f *serveFlags) complete(std streams, given func(flag string) bool) error {
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
 		return usage("--log-level is %q; it can be debug, info, warn or error", f.logLevel)
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: shortError}
 	if f.logJSON {
 		f.cfg.Log = slog.New(slog.NewJSONHandler(std.err, opts))
 	} else {
