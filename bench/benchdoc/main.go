@@ -14,8 +14,6 @@ import (
 	"github.com/rookery-mail/rookery/internal/bench"
 )
 
-const begin, end = "<!-- tables -->\n", "<!-- end of tables -->\n"
-
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "benchdoc:", err)
@@ -31,15 +29,6 @@ func run() error {
 		return nil
 	})
 	flag.Parse()
-	old, err := os.ReadFile(*doc)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(old), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q, between which the tables go", *doc, strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
 	var b strings.Builder
 	for i, name := range flag.Args() {
 		data, err := os.ReadFile(name)
@@ -55,7 +44,7 @@ func run() error {
 		}
 		b.WriteString(section(&r))
 	}
-	return os.WriteFile(*doc, []byte(before+begin+b.String()+end+after), 0o644)
+	return bench.Rewrite(*doc, "tables", b.String())
 }
 
 func preface(r *bench.Report, versions []string) string {

@@ -16,8 +16,6 @@ import (
 	"github.com/rookery-mail/rookery/internal/bench"
 )
 
-const begin, end = "<!-- growth -->\n", "<!-- end of growth -->\n"
-
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "growthdoc:", err)
@@ -29,15 +27,6 @@ func run() error {
 	doc := flag.String("doc", "docs/benchmarks.md", "the `file` to rewrite; figures go beside it")
 	version := flag.String("version", "", "what was measured, in `words`")
 	flag.Parse()
-	old, err := os.ReadFile(*doc)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(old), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q, between which the results go", *doc, strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
 	var b strings.Builder
 	for i, name := range flag.Args() {
 		g, err := load(name)
@@ -55,7 +44,7 @@ func run() error {
 		}
 		fmt.Fprintf(&b, "\n### %s\n\n![%s](%s)\n\n%s\n", title(g), title(g), figure, g.Table(true))
 	}
-	return os.WriteFile(*doc, []byte(before+begin+b.String()+end+after), 0o644)
+	return bench.Rewrite(*doc, "growth", b.String())
 }
 
 func load(name string) (*bench.Growth, error) {
