@@ -216,6 +216,26 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestTableOfTLS wants the cost of TLS as a factor, whichever way is up, and no row
+// for what was measured in one way only.
+func TestTableOfTLS(t *testing.T) {
+	result := func(name string, unit Unit, a, b float64) *Result {
+		return (&Result{Workload: name, Unit: unit, Sides: []Side{{Samples: []Sample{{Figure: a}}}, {Samples: []Sample{{Figure: b}}}}}).finish()
+	}
+	r := &Report{Servers: []ServerInfo{{Name: "A"}, {Name: "B"}}, Results: []*Result{
+		result("login", PerSecond, 300, 100), result("search", Millis, 2, 20), result("append", PerSecond, 3, 4),
+		result("login+tls", PerSecond, 150, 80), result("search+tls", Millis, 3, 24), result("status+tls", PerSecond, 3, 4),
+	}}
+	want := [][]string{
+		{"over TLS", "unit", "A", "cost of TLS", "B", "cost of TLS", "ratio without TLS", "ratio with TLS"},
+		{"login", "/s", "150", "× 2.00", "80.0", "× 1.25", "3.00", "1.88"},
+		{"search", "ms", "3.00", "× 1.50", "24.0", "× 1.20", "10.0", "8.00"},
+	}
+	if diff := cmp.Diff(want, r.tlsRows()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
 func TestDialIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -8,17 +8,22 @@ import (
 	"unicode/utf8"
 )
 
-// Table writes the results for people: as a table of text, or of Markdown.
+// Table writes the results for people: as a table of text, or of Markdown, and a
+// second one of what TLS costs.
 func (r *Report) Table(markdown bool) string {
 	rows := [][]string{r.header()}
 	for _, res := range r.Results {
 		rows = append(rows, res.row())
 	}
-	var b strings.Builder
+	write := writeText
 	if markdown {
-		writeMarkdown(&b, rows)
-	} else {
-		writeText(&b, rows)
+		write = writeMarkdown
+	}
+	var b strings.Builder
+	write(&b, rows)
+	if rows := r.tlsRows(); rows != nil {
+		b.WriteByte('\n')
+		write(&b, rows)
 	}
 	for _, note := range r.notes() {
 		if markdown {

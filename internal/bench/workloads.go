@@ -23,7 +23,7 @@ func workloads() []*workload {
 			continue
 		}
 		over := *w
-		over.name, over.what = w.name+"+tls", w.what+", over TLS"
+		over.name, over.what = w.name+overTLS, w.what+", over TLS"
 		over.tls, over.extra = true, !inTLS[w.name]
 		list = append(list, &over)
 	}
