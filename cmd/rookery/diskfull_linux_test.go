@@ -21,27 +21,136 @@ import (
 func TestFullDisk(t *testing.T) {
 	for _, reserve := range []string{"8M", "0"} {
 		t.Run("reserve "+reserve, func(t *testing.T) {
-			dir := t.TempDir()
-			disk := filepath.Join(dir, "disk")
-			if err := os.Mkdir(disk, 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENODEV) {
-				t.Skipf("a small file system cannot be mounted here, which takes root: %v", err)
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
-			k := &killing{t: t, binary: filepath.Join(dir, "rookery"), data: filepath.Join(disk, "data"),
-				users: filepath.Join(dir, "users"), more: []string{"--reserve", reserve}}
-			k.build()
-			if err := os.WriteFile(k.users, []byte("ann:{PLAIN}x\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			disk := smallDisk(t)
+			k := onSmallDisk(t, disk)
+			k.more = []string{"--reserve", reserve}
 			k.start()
 			defer func() { k.kill() }()
 			fullDisk(t, k, filepath.Join(disk, "filler"))
 		})
+	}
+}
+
+// smallDisk mounts a file system of 64 MiB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64m"); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.ENODEV) {
+		t.Skipf("a small file system cannot be mounted here, which takes root: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	return disk
+}
+
+// onSmallDisk is a server for ann whose data folder is on that disk.
+func onSmallDisk(t *testing.T, disk string) *killing {
+	t.Helper()
+	dir := t.TempDir()
+	k := &killing{t: t, binary: filepath.Join(dir, "rookery"), data: filepath.Join(disk, "data"), users: filepath.Join(dir, "users")}
+	k.build()
+	if err := os.WriteFile(k.users, []byte("ann:{PLAIN}x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestStartOnAFullDisk: with the default reserve the program starts, serves and
+// ends in order on a disk that others have filled, and takes mail again by itself
+// when there is room.
+func TestStartOnAFullDisk(t *testing.T) {
+	disk := smallDisk(t)
+	k := onSmallDisk(t, disk)
+	k.start()
+	defer func() { k.kill() }()
+	c := k.login("ann")
+	add := func() string {
+		t.Helper()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, status, err := c.do("APPEND INBOX ", literal([]byte("Subject: x\r\n\r\n"+strings.Repeat("Some words of a line.\r\n", 2000))))
+		if err != nil {
+			t.Fatalf("APPEND: %v\n%s", err, k.log.String())
+		}
+		return status
+	}
+	const messages = 20
+	for range messages {
+		if status := add(); !strings.HasPrefix(status, "OK") {
+			t.Fatal(status)
+		}
+	}
+	term := func() {
+		t.Helper()
+		if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, k.log.String())
+		}
+	}
+	ballast, filler := filepath.Join(k.data, "BALLAST"), filepath.Join(disk, "filler")
+	waitFor(t, ballast)
+	fillDisk(t, filler)
+	term()
+	for _, end := range []func(){term, k.kill, term} {
+		k.start()
+		c = k.login("ann")
+		if got := k.run(c, "SELECT INBOX"); !strings.Contains(got, fmt.Sprintf("* %d EXISTS", messages)) {
+			t.Errorf("on a full disk: %s", got)
+		}
+		if got := k.run(c, "FETCH 7 BODY.PEEK[]"); !strings.Contains(got, "Some words of a line.") {
+			t.Errorf("on a full disk: FETCH: %q", got)
+		}
+		for _, command := range []string{"STORE 1 +FLAGS (\\Flagged)", "CREATE other"} {
+			if _, status, err := c.do(command); err != nil || !strings.HasPrefix(status, "NO [UNAVAILABLE]") {
+				t.Errorf("on a full disk: %s: %s, %v", command, status, err)
+			}
+		}
+		if status := add(); !strings.HasPrefix(status, "NO [UNAVAILABLE]") {
+			t.Errorf("on a full disk: APPEND: %s", status)
+		}
+		end()
+	}
+	k.start()
+	fillDisk(t, filepath.Join(disk, "more")) // now the ballast is used up, too
+	term()
+	for _, name := range []string{"filler", "more"} {
+		if err := os.Remove(filepath.Join(disk, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k.start()
+	c = k.login("ann")
+	if got := k.run(c, "SELECT INBOX"); !strings.Contains(got, fmt.Sprintf("* %d EXISTS", messages)) {
+		t.Errorf("with room again: %s", got)
+	}
+	fillDisk(t, filler)
+	if status := add(); !strings.HasPrefix(status, "NO [UNAVAILABLE]") {
+		t.Errorf("on a full disk: APPEND: %s", status)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if status := add(); !strings.HasPrefix(status, "OK") {
+		t.Errorf("with room again: %s", status)
+	}
+	waitFor(t, ballast)
+}
+
+// waitFor waits until there is a file.
+func waitFor(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(name); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s is not made", name)
+		}
 	}
 }
 

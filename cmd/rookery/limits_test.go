@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -129,6 +130,65 @@ func TestFewFilesRecovers(t *testing.T) {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("nobody comes in any more: %v\n%s", err, k.log.String())
+		}
+	}
+}
+
+// TestFileSize runs the real server where the system bounds the size of files: a
+// write beyond that fails and does not end the process, what is too long is
+// refused, all else is taken, and nothing that was acknowledged is lost.
+func TestFileSize(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("there is no sh here to set the limit with")
+	}
+	dir := t.TempDir()
+	k := &killing{t: t, binary: filepath.Join(dir, "rookery"), data: filepath.Join(dir, "data"), users: filepath.Join(dir, "users"),
+		before: "ulimit -f 4096"} // 2 MiB, or 4
+	k.build()
+	if err := os.WriteFile(k.users, []byte("ann:{PLAIN}x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.start()
+	defer func() { k.kill() }()
+	acked := 0
+	c := k.login("ann")
+	add := func(size int) (status string) {
+		t.Helper()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, status, err := c.do("APPEND INBOX ", literal([]byte("Subject: x\r\n\r\n"+strings.Repeat("Some words of a line.\r\n", size/23))))
+		if err != nil {
+			t.Fatalf("APPEND: %v\n%s", err, k.log.String())
+		}
+		if strings.HasPrefix(status, "OK") {
+			acked++
+		}
+		return status
+	}
+	for i := range 30 {
+		if status := add(500_000); !strings.HasPrefix(status, "OK") {
+			t.Errorf("message %d: %s", i, status)
+		}
+		if i%10 == 5 {
+			if status := add(6_000_000); !strings.HasPrefix(status, "NO [UNAVAILABLE]") {
+				t.Errorf("a message that is longer than a file can be: %s", status)
+			}
+		}
+	}
+	for range 2 {
+		if err := k.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v\n%s", err, k.log.String())
+		}
+		k.before = "ulimit -f unlimited"
+		k.start()
+		c = k.login("ann")
+		if got, want := k.run(c, "SELECT INBOX"), fmt.Sprintf("* %d EXISTS", acked); !strings.Contains(got, want) {
+			t.Errorf("after a restart: %s, want %s", got, want)
+		}
+		if status := add(6_000_000); !strings.HasPrefix(status, "OK") {
+			t.Errorf("without the limit: %s", status)
 		}
 	}
 }

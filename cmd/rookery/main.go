@@ -26,6 +26,7 @@ const (
 )
 
 func main() {
+	survivingFileSize()
 	os.Exit(run(os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}))
 }
 

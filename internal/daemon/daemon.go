@@ -148,6 +148,7 @@ func (d *daemon) start(ctx context.Context) error {
 		go func() { d.failed <- serve() }()
 	}
 	d.keep()
+	d.trimBallast()
 	if d.cfg.Demo {
 		d.printNote()
 	}
@@ -157,7 +158,7 @@ func (d *daemon) start(ctx context.Context) error {
 
 func (d *daemon) openStorage(ctx context.Context) (err error) {
 	d.files = budget(maxFiles())
-	t := tuning{log: d.log, fs: d.cfg.fs, relaxed: d.cfg.Relaxed, reserve: d.cfg.Reserve, files: d.files, compress: d.cfg.Compress}
+	t := tuning{log: d.log, fs: d.cfg.fs, relaxed: d.cfg.Relaxed, reserve: d.cfg.Reserve, files: d.files, compress: d.cfg.Compress, serving: true}
 	if d.cfg.Demo {
 		d.storage, err = openDemo(ctx, d.cfg.DataDir, t)
 	} else {
@@ -362,8 +363,5 @@ func (d *daemon) stop() error {
 	if d.storage == nil {
 		return nil
 	}
-	if err := d.storage.Close(); err != nil {
-		return fmt.Errorf("closing the store: %w", err)
-	}
-	return nil
+	return d.closeStorage()
 }

@@ -16,6 +16,16 @@ func maxFiles() uint64 {
 	return uint64(l.Cur)
 }
 
+// maxFileSize is how large this process may make a file, in bytes; 0 is as large
+// as it likes.
+func maxFileSize() int64 {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &l); err != nil || uint64(l.Cur) >= 1<<62 {
+		return 0
+	}
+	return int64(l.Cur)
+}
+
 // listenPrivate opens a socket to which nobody else can connect, not even until
 // its permissions are set. (Files that are made meanwhile get no more than they
 // should have: the store's are private too.)

@@ -36,6 +36,7 @@ const (
 	indexDir    = "index"
 	journalDir  = "journal"
 	messagesDir = "messages"
+	ballastName = "BALLAST" // see reserve.Options
 )
 
 // hasMail reports whether a folder has been in use, so that its index must be
@@ -71,7 +72,12 @@ func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
 // openIn opens the store in a folder that is locked already. Where it fails the
 // folder stays locked.
 func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err error) {
-	s := &storage{dir: dir, guard: reserve.New(reserve.Options{FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Logger: t.log})}
+	s := &storage{dir: dir, guard: reserve.New(reserve.Options{
+		FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Ballast: dir.Join(ballastName), Logger: t.log,
+	})}
+	if t.serving {
+		s.guard.DropBallast()
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("cannot open the store in %s: %w", dir.Join(), err), s.closeEngines())
@@ -86,6 +92,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	}
 	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{
 		FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages, Compress: t.compress,
+		SegmentBytes: segmentBytes(maxFileSize()),
 	})
 	if err != nil {
 		return nil, err
@@ -101,6 +108,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{
 		FS: dir.FS(), Logger: t.log, Relaxed: t.relaxed, Blobs: blobs, MaxOpenFiles: t.files.index,
 		Journal: dir.Join(journalDir), Derived: mailstore.DerivedRange, Existing: existing,
+		FileBytes: maxFileSize(),
 	})
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)

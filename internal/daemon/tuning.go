@@ -16,6 +16,7 @@ type tuning struct {
 	relaxed time.Duration // see Config.Relaxed
 	reserve int64         // see Config.Reserve
 	files   fileBudget
+	serving bool // a server opens it, which must start on a full disk, too
 	// compress is what is done to messages that come in.
 	compress bloblog.Compression
 }
@@ -38,4 +39,14 @@ func budget(limit uint64) fileBudget {
 	}
 	n := max(int(limit), 64)
 	return fileBudget{index: min(n/8, 256), messages: min(n/8, 128), imap: max(n/3, n-plenty/4), lmtp: min(n/12, 500)}
+}
+
+// segmentBytes is how large a file of messages may get where the system bounds
+// files: half of that, so that messages find room behind others. 0 is what bloblog has.
+func segmentBytes(fileSize int64) int64 {
+	const usual = 64 << 20
+	if fileSize <= 0 || fileSize >= 2*usual {
+		return 0
+	}
+	return max(fileSize/2, 1)
 }

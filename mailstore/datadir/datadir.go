@@ -123,14 +123,18 @@ func (d *Dir) lockError(err error) error {
 	return imap.E("data folder open", imap.InUse, inUse)
 }
 
-// writeOwner need not be durable: it is of use only while this process lives.
+// writeOwner need not be durable: it is of use only while this process lives. A
+// full disk keeps nobody from opening the folder: then the owner is not known.
 func (d *Dir) writeOwner() error {
 	f, err := d.fs.Create(d.Join(ownerName), category)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+		err = errors.Join(err, f.Close())
 	}
-	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
-	return errors.Join(err, f.Close())
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	return err
 }
 
 // checkFormat reads the version, or writes it into a folder that is new.

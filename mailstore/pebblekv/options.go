@@ -30,6 +30,11 @@ type Options struct {
 	// MaxOpenFiles bounds the tables that are kept open; 0 is 256.
 	MaxOpenFiles int
 
+	// FileBytes, where it is not 0, is how large the system lets a file become
+	// (ulimit -f): logs and tables are kept well below it. (A saved state of the
+	// journal is as large as it is.)
+	FileBytes int64
+
 	// Relaxed lets Update return before its change is on disk. What was
 	// acknowledged less than this long (or one sync of the disk, where that
 	// takes longer) before a crash of the machine or of the process may be
@@ -78,12 +83,22 @@ const formatVersion = pebble.FormatWALSyncChunks
 // Values that are large and seldom read are compressed by who writes them.
 const blockBytes = 32 << 10
 
+// filePart is which part of FileBytes one table or what one log gathers may take.
+const filePart = 4
+
+// tableBytes is the size at which a table of the first level ends, as Pebble has
+// it; each level has twice that of the one before.
+const tableBytes = 2 << 20
+
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 8 << 20
+	}
+	if o.FileBytes > 0 {
+		o.MemTableBytes = min(o.MemTableBytes, uint64(o.FileBytes/filePart))
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16<<20 + 2*int64(o.MemTableBytes)
@@ -114,6 +129,9 @@ func (o Options) pebble(l *listener) *pebble.Options {
 	}
 	p.DisableAutomaticCompactions = o.Still
 	for i := range p.Levels {
+		if o.FileBytes > 0 {
+			p.TargetFileSizes[i] = min(tableBytes<<i, o.FileBytes/filePart)
+		}
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		p.Levels[i].BlockSize = blockBytes
 		p.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }

@@ -32,6 +32,9 @@ type Options struct {
 	// compaction, a saved state), after a change was let through. A negative
 	// number keeps nothing free.
 	Bytes int64
+	// Ballast is the name of a file that may be a part of the reserve: it is
+	// counted as free. See [Guard.TakeBallast]. Empty: there is none.
+	Ballast string
 	// Logger is told when a disk gets full, and when it has room again; nil is
 	// slog.Default().
 	Logger *slog.Logger
@@ -45,6 +48,7 @@ type Guard struct {
 	pending int64 // bytes of messages that are being written
 	level   level // what was logged last
 	blind   bool  // the free space cannot be found out, which was logged
+	ballast int64 // bytes of the file Options.Ballast, 0 where there is none
 }
 
 // level is what is refused.
@@ -72,7 +76,9 @@ func New(opts Options) *Guard {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	return &Guard{opts: opts}
+	g := &Guard{opts: opts}
+	g.findBallast()
+	return g
 }
 
 // Room reports, by an error of kind Unavailable, that there is no room for a
@@ -122,10 +128,9 @@ func (g *Guard) look(size int64) (free int64, l level) {
 	}
 	keep := g.opts.Bytes
 	if keep == 0 {
-		total := int64(min(usage.TotalBytes, 1<<62))
-		keep = max(min(defaultBytes, total/defaultPart), min(leastBytes, total/leastPart))
+		keep = keepOf(usage)
 	}
-	free = int64(min(usage.AvailBytes, 1<<62))
+	free = int64(min(usage.AvailBytes, 1<<62)) + g.ballast
 	switch {
 	case free < keep/indexPart:
 		l = out
@@ -137,6 +142,12 @@ func (g *Guard) look(size int64) (free int64, l level) {
 		l = tight // for this one; shorter ones may still fit
 	}
 	return free, l
+}
+
+// keepOf is how much of a disk is kept free by default.
+func keepOf(usage vfs.DiskUsage) int64 {
+	total := int64(min(usage.TotalBytes, 1<<62))
+	return max(min(defaultBytes, total/defaultPart), min(leastBytes, total/leastPart))
 }
 
 // tell logs what has changed. g.mu is held.

@@ -143,3 +143,71 @@ func TestManyAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The ballast is a part of the reserve: it is made where there is room, given up
+// where the disk is full, and made again.
+func TestBallast(t *testing.T) {
+	fs := vfs.NewMem()
+	open := func(bytes int64) *reserve.Guard {
+		return reserve.New(reserve.Options{FS: fs, Path: "/", Bytes: bytes, Ballast: "/BALLAST", Logger: quiet()})
+	}
+	size := func() int64 {
+		info, err := fs.Stat("/BALLAST")
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	want := func(what string, bytes int64) {
+		t.Helper()
+		if got := size(); got != bytes {
+			t.Errorf("%s: the ballast has %d bytes, want %d", what, got, bytes)
+		}
+	}
+	const keep, part = 64 * mib, 8 * mib
+	g := open(keep)
+	setFree(fs, 60)
+	g.TakeBallast()
+	want("below the reserve", 0)
+	setFree(fs, 68)
+	g.TakeBallast()
+	want("where it would not fit", 0)
+	setFree(fs, 2048)
+	g.TakeBallast()
+	want("with room", part)
+	if g.DropBallast() {
+		t.Error("it was given up though there is room")
+	}
+	for range 2 { // the second time as after a restart
+		setFree(fs, 59)
+		if err := g.Room(mib); err != nil {
+			t.Errorf("it does not count as free for messages: %v", err)
+		}
+		setFree(fs, 9)
+		if err := set(g.KV(memkv.NewKV()), 1); err != nil {
+			t.Errorf("it does not count as free for changes: %v", err)
+		}
+		g = open(keep)
+	}
+	setFree(fs, 7)
+	if !g.DropBallast() || g.DropBallast() {
+		t.Error("it was not given up once on a full disk")
+	}
+	want("on a full disk", 0)
+	setFree(fs, 7+part/mib) // where it was
+	if err := set(g.KV(memkv.NewKV()), 1); imap.KindOf(err) != imap.Unavailable {
+		t.Errorf("it was given to those who change something: %v", err)
+	}
+	g.TakeBallast()
+	want("on a disk that is still full", 0)
+	setFree(fs, 2048)
+	g.TakeBallast()
+	want("with room again", part)
+	if err := fs.Remove("/BALLAST"); err != nil {
+		t.Fatal(err)
+	}
+	g.TakeBallast()
+	want("where somebody has removed it", part)
+	open(-1).TakeBallast()
+	want("without a reserve", 0)
+}
