@@ -145,9 +145,9 @@ func (s *Store) RenameAccount(ctx context.Context, from, to string) error {
 	if err := checkName(op, to); err != nil {
 		return err
 	}
-	err := s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
-		num, err := readNumber(tx, nameKey(keyName, from))
-		if err != nil {
+	var num driver.Account
+	err := s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) (err error) {
+		if num, err = readNumber(tx, nameKey(keyName, from)); err != nil {
 			return err
 		}
 		if _, err := readNumber(tx, nameKey(keyName, to)); imap.KindOf(err) != imap.NotFound {
@@ -161,10 +161,31 @@ func (s *Store) RenameAccount(ctx context.Context, from, to string) error {
 		}
 		return tx.Set(nameKey(keyName, to), binary.AppendUvarint(nil, uint64(num)))
 	})
+	if err == nil {
+		err = s.noteName(ctx, num, to)
+	}
 	if err != nil {
 		return imap.E(op, imap.Other, err)
 	}
 	return nil
+}
+
+// noteName writes the name of an account into its own record. Where that is not
+// done because of a crash, a repair that has lost the list of accounts gives the
+// account its former name.
+func (s *Store) noteName(ctx context.Context, num driver.Account, name string) error {
+	if used, _, err := generation(ctx, s.kv, num); err != nil || used == 0 {
+		return err
+	}
+	a, err := s.load(ctx, num, name)
+	if err != nil {
+		return err
+	}
+	return a.submit(ctx, &op{weight: 100, run: func(t *opTx) error {
+		t.rec.user = name
+		t.set([]byte{keyAccount}, t.rec.encode())
+		return nil
+	}})
 }
 
 // finishRemovals deletes what accounts leave that have been removed.

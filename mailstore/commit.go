@@ -321,6 +321,7 @@ func (a *account) update(ops []*op) (*batch, error) {
 			return errNothing
 		}
 		b.rec.generation++
+		b.rec.user = cmp.Or(b.rec.user, a.user)
 		return tx.Set([]byte{keyAccount}, b.rec.encode())
 	})
 	if err != nil && !errors.Is(err, errNothing) {

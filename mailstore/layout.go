@@ -27,7 +27,7 @@ import (
 //
 // Every other account:
 //
-//	A              account record: counters, generation
+//	A              account record: counters, generation, name
 //	b box          mailbox: name, UIDVALIDITY, attributes
 //	c box          counters of a mailbox
 //	k box          keywords of a mailbox by number
@@ -225,15 +225,22 @@ type accountRec struct {
 	uidValidity uint64 // the greatest that has been used
 	nextBox     uint64
 	nextMsg     uint64
+	// user is who the account belongs to, for a repair that has lost the list of
+	// accounts, which is what counts. It is "" until the first commit of a release
+	// that writes it.
+	user string
 }
 
 func (r *accountRec) encode() []byte {
-	return appendUints(nil, r.generation, r.uidValidity, r.nextBox, r.nextMsg)
+	return appendString(appendUints(nil, r.generation, r.uidValidity, r.nextBox, r.nextMsg), r.user)
 }
 
 func decodeAccount(data []byte) (accountRec, error) {
 	d := decoder{data: data}
-	r := accountRec{d.uint(), d.uint(), d.uint(), d.uint()}
+	r := accountRec{generation: d.uint(), uidValidity: d.uint(), nextBox: d.uint(), nextMsg: d.uint()}
+	if len(d.data) > 0 {
+		r.user = d.string()
+	}
 	return r, d.err("account record")
 }
 

@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,6 +32,8 @@ type RepairOptions struct {
 	// JournalFound says that the new index has been filled from a journal,
 	// JournalWhole that nothing is missing in that, Torn that its end may be.
 	JournalFound, JournalWhole, Torn bool
+	// Journal was told of all that; nil knows nothing.
+	Journal *JournalWitness
 	// Accounts are those that messages belong to.
 	Accounts []driver.Account
 	// Store are the options of the store.
@@ -77,6 +80,9 @@ const RecoveredMailbox = "Recovered"
 // Verify finds nothing in it. Nobody else uses kv meanwhile.
 func Repair(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts RepairOptions) (*RepairResult, error) {
 	opts.Store.AsItIs = true
+	if opts.Journal == nil {
+		opts.Journal = &JournalWitness{}
+	}
 	r := &repair{kv: kv, blobs: blobs, opts: opts, res: &RepairResult{}}
 	if err := r.run(ctx); err != nil {
 		return nil, imap.E("mailstore: repair", imap.Other, err)
@@ -92,6 +98,8 @@ type repair struct {
 	res   *RepairResult
 	// whole says that the new index had everything that was ever committed.
 	whole bool
+	// short says that the old index knows of commits that the journal lacks.
+	short bool
 	// directory says that the list of accounts is proven.
 	directory bool
 	store     *Store // over the new index
@@ -156,23 +164,30 @@ func (r *repair) openStore(ctx context.Context) (err error) {
 // generation returns how many commits an index knows of an account; ok is false
 // where nobody can tell.
 func generation(ctx context.Context, kv driver.KV, a driver.Account) (n uint64, ok bool, err error) {
+	rec, found, err := readAccountRec(ctx, kv, a)
+	if err != nil || !found {
+		return 0, false, err
+	}
+	return rec.generation, true, nil
+}
+
+// readAccountRec reads an account's own record, which is all zero where it has none
+// yet. found is false where it cannot be read.
+func readAccountRec(ctx context.Context, kv driver.KV, a driver.Account) (rec accountRec, found bool, err error) {
 	if kv == nil {
-		return 0, false, nil
+		return rec, false, nil
 	}
 	err = kv.View(ctx, a, func(r driver.Reader) error {
-		data, found, err := r.Get([]byte{keyAccount})
-		if err != nil || !found {
-			ok = err == nil
-			return err
+		data, ok, err := r.Get([]byte{keyAccount})
+		if err == nil && ok {
+			rec, err = decodeAccount(data)
 		}
-		rec, err := decodeAccount(data)
-		n, ok = rec.generation, err == nil
 		return err
 	})
 	if isDamage(err) || imap.KindOf(err) == imap.Unavailable {
-		return 0, false, ctx.Err()
+		return accountRec{}, false, ctx.Err()
 	}
-	return n, ok, err
+	return rec, err == nil, err
 }
 
 // judge decides whether the journal is the truth: the old index may know that its
@@ -196,7 +211,7 @@ func (r *repair) judge(ctx context.Context) error {
 			return err
 		}
 		if old > now {
-			r.whole = false
+			r.whole, r.short = false, true
 			r.note(RepairMended, name, "", 0, "the journal of the index lacks its last %d changes, so it is not relied upon", old-now)
 			return nil
 		}
@@ -270,16 +285,32 @@ func (r *repair) names(ctx context.Context) (map[driver.Account]string, error) {
 		names[num] = name
 	}
 	if !r.directory {
-		r.nameUnknown(dir, names)
+		if err := r.nameUnknown(ctx, dir, names); err != nil {
+			return nil, err
+		}
 	}
 	return names, r.writeAccountList(ctx, dir)
 }
 
-// nameUnknown gives names to accounts that nobody knows any more.
-func (r *repair) nameUnknown(dir *accountList, names map[driver.Account]string) {
+// nameUnknown gives names to accounts that the list of accounts lacks: those that
+// their own records have, or new ones.
+func (r *repair) nameUnknown(ctx context.Context, dir *accountList, names map[driver.Account]string) error {
 	r.note(RepairLost, "", "", 0, "the list of users cannot be proven to be complete: `rookery user list` shows those there are; add the others again")
 	for _, num := range r.opts.Accounts {
 		if names[num] != "" || dir.removing[num] || num == directoryAccount {
+			continue
+		}
+		own, there, err := r.ownName(ctx, num)
+		if err != nil {
+			return err
+		}
+		if !there && r.opts.Journal.accounts[num] != nil {
+			continue // the journal says that it was removed
+		}
+		if _, taken := dir.names[own]; own != "" && !taken {
+			names[num], dir.names[own] = own, num
+			dir.next = max(dir.next, uint64(num)+1)
+			r.note(RepairMended, own, "", 0, "the list of accounts has lost it; its own record has its name")
 			continue
 		}
 		name := fmt.Sprintf("recovered-%d", num)
@@ -290,6 +321,23 @@ func (r *repair) nameUnknown(dir *accountList, names map[driver.Account]string) 
 		dir.next = max(dir.next, uint64(num)+1)
 		r.note(RepairLost, name, "", 0, "the name of this account is lost: `rookery user add` with this name opens it")
 	}
+	return nil
+}
+
+// ownName returns the name of an account that its own record has, "" where it has
+// none, and whether there is such a record at all.
+func (r *repair) ownName(ctx context.Context, num driver.Account) (name string, there bool, err error) {
+	for _, kv := range []driver.KV{r.kv, r.opts.Old} {
+		rec, found, err := readAccountRec(ctx, kv, num)
+		if err != nil {
+			return "", false, err
+		}
+		there = there || found && rec != accountRec{}
+		if checkName("", rec.user) == nil {
+			name = cmp.Or(name, rec.user)
+		}
+	}
+	return name, there, nil
 }
 
 // writeAccountList writes account 0 anew.

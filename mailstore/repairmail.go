@@ -250,7 +250,7 @@ func (m *mailRepair) recover(ctx context.Context) error {
 		unnamed = "nobody knows where it was"
 	case len(m.holes) > 0 || m.loss:
 		unnamed = "records of messages are lost"
-	case m.opts.Torn && m.whole:
+	case m.opts.Torn && (m.whole || m.proven):
 		// What came before the last that is known of was expunged since.
 		unnamed, behind = "it came last, and may have been acknowledged", m.last()
 	}
@@ -269,7 +269,7 @@ func (m *mailRepair) recover(ctx context.Context) error {
 		if ref > behind {
 			why = cmp.Or(why, unnamed)
 		}
-		if why != "" && !m.named[ref] {
+		if _, removed := m.removed[ref]; why != "" && !m.named[ref] && !removed {
 			list = append(list, stray{ref, why, slices.Clone(info.Meta), info.Size})
 		}
 		delete(m.orphans, ref)

@@ -250,6 +250,9 @@ func (b *wreckBox) takeStoring(key, value []byte) {
 // touched puts mailboxes into doubt that the holes of the old index hit: what
 // the journal says of them is older than the rest.
 func (a *accountRepair) touched(w *wreck) {
+	if a.mended { // then all that is settled
+		return
+	}
 	const why = "a part of the index cannot be read that may have said more of it"
 	for _, h := range a.holes {
 		for num, b := range w.boxes {
@@ -275,7 +278,8 @@ func (a *accountRepair) touched(w *wreck) {
 // live removes from a mailbox what was expunged, and completes changes of flags.
 func (b *wreckBox) live(w *wreck) {
 	dead := b.expunged
-	if b.blind {
+	if b.blind || b.doubt != "" {
+		// A row may be older than what is remembered of its expunge.
 		dead = dead.Union(b.history)
 	}
 	for uid, row := range b.rows {

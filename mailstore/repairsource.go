@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 	"sort"
 
@@ -20,12 +21,17 @@ type accountRepair struct {
 
 	// doubt says that changes may have been acknowledged of which nothing is
 	// known, and why; every UID that was given out may have been given out again.
-	doubt string
-	holes []keyRange // of the old index, where it is the source and they cannot be read
+	doubt  string
+	proven bool       // nothing is missing in the journal that is of this account
+	holes  []keyRange // of the old index, where it is the source and they cannot be read
 
 	orphans map[driver.Ref]string // messages without a place, and why
-	resized bool                  // sizes in records were wrong
-	loss    bool                  // records of messages are missing
+	// removed are blobs that were named once and are not any more: what they
+	// hold was expunged.
+	removed map[driver.Ref]struct{}
+	mended  bool // the records were written anew
+	resized bool // sizes in records were wrong
+	loss    bool // records of messages are missing
 }
 
 // keyRange is a range of keys, to excluded; nil is the end.
@@ -39,20 +45,48 @@ func (k keyRange) contains(key []byte) bool {
 // written: the journal's, which is there, or the old index's, or that with the
 // journal's in its holes.
 func (a *accountRepair) gather(ctx context.Context) error {
-	if a.whole {
-		return nil
+	if !a.whole {
+		if err := a.choose(ctx); err != nil {
+			return err
+		}
 	}
+	return a.findRemoved(ctx)
+}
+
+// findRemoved finds out what was expunged: messages that the journal knows, and of
+// which there is no record any more.
+func (a *accountRepair) findRemoved(ctx context.Context) error {
+	a.removed = make(map[driver.Ref]struct{})
+	if acct := a.opts.Journal.accounts[a.num]; acct != nil {
+		maps.Copy(a.removed, acct.named)
+	}
+	return a.kv.View(ctx, a.num, func(r driver.Reader) error {
+		return scanPrefix(r, []byte{keyMessage}, func(_, value []byte) error {
+			if rec, err := decodeMessage(value); err == nil {
+				delete(a.removed, rec.ref)
+			}
+			return nil
+		})
+	})
+}
+
+// choose brings into the new index what is believed, where the journal has not all.
+func (a *accountRepair) choose(ctx context.Context) error {
 	now, _, err := generation(ctx, a.kv, a.num)
 	if err != nil {
 		return err
 	}
-	if a.opts.Old == nil {
-		a.doubt = "the journal of the index does not reach the end, and the index cannot be read"
-		return nil
-	}
 	old, known, err := generation(ctx, a.opts.Old, a.num)
 	if err != nil {
 		return err
+	}
+	if a.opts.JournalFound && a.opts.Journal.whole(a.num) && (known && old <= now || !known && !a.short) {
+		a.proven = true
+		return nil
+	}
+	if a.opts.Old == nil {
+		a.doubt = "commits are missing in the journal of the index, and the index cannot be read"
+		return nil
 	}
 	if known && old < now {
 		a.doubt = "the index has been set back, and the journal does not reach the end"

@@ -16,7 +16,9 @@ import (
 // and nothing is doubtful, they stay as they are: history of expunges, graves
 // and all.
 func (a *accountRepair) mend(ctx context.Context) error {
-	a.orphans = make(map[driver.Ref]string)
+	if a.orphans == nil {
+		a.orphans = make(map[driver.Ref]string)
+	}
 	if a.doubt == "" && len(a.holes) == 0 && !a.resized {
 		defects, err := a.checkIndex(ctx)
 		if err != nil || len(defects) == 0 {
@@ -252,6 +254,7 @@ func (f *mending) messages() {
 		case f.w.pending[msg]: // an APPEND that was never acknowledged
 		case f.w.buried[msg]:
 			delete(f.a.orphans, rec.ref)
+			f.a.removed[rec.ref] = struct{}{}
 		default:
 			f.a.orphans[rec.ref] = cmp.Or(f.a.orphans[rec.ref], "no mailbox has it")
 		}
@@ -261,7 +264,7 @@ func (f *mending) messages() {
 // account makes the account's own counters.
 func (f *mending) account() {
 	w := f.w
-	f.rec.generation = w.rec.generation + 1
+	f.rec.generation, f.rec.user = w.rec.generation+1, f.a.user
 	f.rec.nextBox, f.rec.nextMsg = w.rec.nextBox, w.rec.nextMsg
 	for num := range w.boxes {
 		f.rec.nextBox = max(f.rec.nextBox, uint64(num))
@@ -274,7 +277,7 @@ func (f *mending) account() {
 			f.rec.nextMsg = max(f.rec.nextMsg, row.Msg)
 		}
 	}
-	if f.a.doubt != "" || len(f.a.holes) > 0 || !w.recOK {
+	if !f.a.mended && (f.a.doubt != "" || len(f.a.holes) > 0 || !w.recOK) {
 		// Object identifiers may have been given out beyond these.
 		f.rec.generation += 1 << 20
 		f.rec.nextBox += idleMailboxes
@@ -315,6 +318,7 @@ func (f *mending) write(ctx context.Context) error {
 	if err := f.a.write(ctx, f.out); err != nil {
 		return err
 	}
+	f.a.mended = true
 	defects, err := f.a.checkIndex(ctx)
 	if err != nil || len(defects) == 0 {
 		return err

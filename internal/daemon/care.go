@@ -72,12 +72,12 @@ func (k *check) journal(ctx context.Context) error {
 	if !k.looking {
 		return nil
 	}
-	var c mailstore.JournalCheck
-	_, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), mailstore.DerivedRange, c.Note)
+	var w mailstore.JournalWitness
+	_, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), mailstore.DerivedRange, &w)
 	if err != nil {
 		return err
 	}
-	defects, err := c.Compare(ctx, k.store)
+	defects, err := w.Compare(ctx, k.store)
 	if imap.KindOf(err) == imap.Corruption {
 		return nil // the list of accounts: it is told of by others
 	}

@@ -221,7 +221,8 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kv.Close()) }()
-	journal, err := kv.Replay(ctx, r.fs, r.dir.Join(journalDir), r.dir.Join(indexDir))
+	witness := &mailstore.JournalWitness{Messages: true}
+	journal, err := kv.Replay(ctx, r.fs, r.dir.Join(journalDir), r.dir.Join(indexDir), witness)
 	if err != nil {
 		return err
 	}
@@ -231,7 +232,7 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 		return err
 	}
 	opts := mailstore.RepairOptions{
-		JournalFound: journal.Found, JournalWhole: journal.Whole, Torn: journal.Torn,
+		JournalFound: journal.Found, JournalWhole: journal.Whole, Torn: journal.Torn, Journal: witness,
 		Accounts: accounts, Store: mailstore.Options{Logger: r.log, Now: r.req.Now},
 		Note: r.note, Progress: r.progress(old.blobs),
 	}

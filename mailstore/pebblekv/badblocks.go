@@ -3,7 +3,6 @@ package pebblekv
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"sync"
 	"sync/atomic"
 
@@ -70,9 +69,7 @@ func (t *watchedTable) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// matches reports whether a block matches the checksum at its end: CRC-32C as
-// LevelDB masks it.
+// matches reports whether a block matches the checksum at its end.
 func matches(p []byte) bool {
-	c := crc32.Checksum(p[:len(p)-4], castagnoli)
-	return (c>>15|c<<17)+0xa282ead8 == binary.LittleEndian.Uint32(p[len(p)-4:])
+	return maskedSum(p[:len(p)-4]) == binary.LittleEndian.Uint32(p[len(p)-4:])
 }

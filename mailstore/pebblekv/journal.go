@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -39,14 +40,17 @@ type journal struct {
 	after   int64
 
 	saving sync.Mutex // held by who saves a state
+	adding sync.Mutex // held by who takes in a log, inside of saving
 	kick   chan struct{}
 
-	mu     sync.Mutex
-	gap    bool     // the logs do not go on where the former ones end: a new state must be saved
-	begun  []uint64 // the logs that are in the journal, or ought to be
-	newest uint64   // number of the log that is being written
-	since  int64    // bytes of logs that are newer than the newest state, but for newest
-	state  int64    // bytes of the newest state
+	mu       sync.Mutex
+	gap      bool     // the logs do not go on where the former ones end: a new state must be saved
+	linkless bool     // there are no hard links here
+	rotten   bool     // files of it are damaged or gone: only a new state counts
+	begun    []uint64 // the logs that are in the journal, or ought to be
+	newest   uint64   // number of the log that is being written
+	since    int64    // bytes of logs that are newer than the newest state, but for newest
+	state    int64    // bytes of the newest state
 }
 
 // Names in the journal's folder, and epochName in the store's.
@@ -225,16 +229,13 @@ func (j *journal) add(name string) {
 	if !ok {
 		return
 	}
-	to := j.path(logName(number))
-	_ = j.fs.Remove(to) // of an opening that did not come to its end
-	err := j.fs.Link(name, to)
-	j.mu.Lock()
-	j.begun = append(j.begun, number)
-	if err == nil { // which syncs the folder, too
-		err = j.writeLogs(begunName, j.sizes())
-	}
-	j.mu.Unlock()
-	if err != nil {
+	j.adding.Lock()
+	defer j.adding.Unlock()
+	err := j.link(number)
+	switch {
+	case noLinks(err):
+		j.log.Warn("the journal of the index has no logs, only saved states, since this file system has no hard links", "dir", j.dir(), "err", err)
+	case err != nil:
 		j.log.Warn("the journal of the index misses a part until its next state is saved", "dir", j.dir(), "err", err)
 	}
 	j.mu.Lock()
@@ -249,6 +250,32 @@ func (j *journal) add(name string) {
 	if due {
 		j.wake()
 	}
+}
+
+// noLinks reports whether an error says that there are no hard links at all.
+func noLinks(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EXDEV)
+}
+
+// link gives a log of the store its name in the journal. j.adding is held.
+func (j *journal) link(number uint64) error {
+	to := j.path(logName(number))
+	_ = j.fs.Remove(to) // of an opening that did not come to its end
+	err := j.fs.Link(j.fs.PathJoin(j.index, logName(number)), to)
+	j.mu.Lock()
+	if j.linkless = noLinks(err); j.linkless {
+		j.mu.Unlock()
+		return err // nobody is to wait for it here
+	}
+	if !slices.Contains(j.begun, number) {
+		j.begun = append(j.begun, number)
+	}
+	sizes := j.sizes()
+	j.mu.Unlock()
+	if err == nil { // which syncs the folder, too
+		err = j.writeLogs(begunName, sizes)
+	}
+	return err
 }
 
 func (j *journal) wake() {
@@ -306,8 +333,9 @@ func (j *journal) isBroken() bool {
 // that is missing later shows.
 func (j *journal) closed() error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.writeLogs(closedName, j.sizes())
+	sizes := j.sizes()
+	j.mu.Unlock()
+	return j.writeLogs(closedName, sizes)
 }
 
 // sizes returns the logs that were begun. j.mu is held.
@@ -342,45 +370,53 @@ func (kv *KV) SaveState(ctx context.Context) error {
 // save writes a state. Everything in it is durable in the store before it
 // counts: a crash must not leave a state that the store has never had.
 func (j *journal) save(ctx context.Context, in *instance) error {
+	rotten, err := j.complete()
+	if err != nil {
+		return err
+	}
 	j.mu.Lock()
 	from, size := j.newest, j.size(logName(j.newest))
 	j.mu.Unlock()
-	// Commits are shown in the order of the log: behind this one, the snapshot
-	// has all that is in older logs.
-	if err := in.db.LogData(nil, pebble.NoSync); err != nil {
+	m, err := takeMoment(in.db) // which has all that is in older logs
+	if err != nil {
 		return err
 	}
-	snapshot := in.db.NewSnapshot()
-	defer snapshot.Close()
+	defer m.snapshot.Close()
 	if err := in.db.LogData(nil, pebble.Sync); err != nil {
 		return err
 	}
 	if err := in.failure(); err != nil {
 		return err
 	}
-	written, err := writeState(ctx, j, from, snapshot)
+	written, err := writeState(ctx, j, from, m)
 	if err != nil {
 		return err
 	}
 	j.mu.Lock()
 	j.gap = false
+	if rotten {
+		j.rotten = false
+	}
 	j.state, j.since = written, -size // of what is in newest, a part is in the state
 	for number := from; number < j.newest; number++ {
 		j.since += j.size(logName(number))
 	}
 	j.mu.Unlock()
-	return j.prune()
+	if rotten {
+		return j.prune(1)
+	}
+	return j.prune(2)
 }
 
-// prune removes what two saved states make needless, and older epochs.
-func (j *journal) prune() error {
+// prune removes what so many saved states make needless, and older epochs.
+func (j *journal) prune(keep int) error {
 	names, err := j.fs.List(j.dir())
 	if err != nil {
 		return err
 	}
 	states := stateNumbers(names)
-	if len(states) > 2 {
-		states = states[:2]
+	if len(states) > keep {
+		states = states[:keep]
 	}
 	oldest := states[len(states)-1]
 	j.mu.Lock()
@@ -402,20 +438,6 @@ func (j *journal) prune() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// keepJournal saves states until quit ends.
-func (kv *KV) keepJournal(quit context.Context) {
-	for {
-		select {
-		case <-quit.Done():
-			return
-		case <-kv.journal.kick:
-		}
-		if err := kv.SaveState(quit); err != nil && quit.Err() == nil {
-			kv.opts.Logger.Warn("a state of the index cannot be saved in the journal; it is tried again later", "dir", kv.opts.Journal, "err", err)
-		}
-	}
 }
 
 func syncFolder(disk vfs.FS, dir string) error {

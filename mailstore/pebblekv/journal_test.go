@@ -65,7 +65,7 @@ func replayed(t *testing.T, fs vfs.FS) (map[string]string, *pebblekv.JournalRepo
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	report, err := kv.Replay(context.Background(), fs, "data/journal", "")
+	report, err := kv.Replay(context.Background(), fs, "data/journal", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,19 +1,14 @@
 package pebblekv
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
-	"github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/wal"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -21,12 +16,14 @@ import (
 
 // JournalReport says what a journal was good for.
 type JournalReport struct {
-	// Found says that there was a saved state that could be read; without one
-	// nothing was replayed.
+	// Found says that there was anything that could be replayed: a saved state, or
+	// at least logs.
 	Found bool
 	// Whole says that everything was there that was committed since, as far as
 	// a journal can tell: no log is missing or damaged. A store that was not
-	// closed in order may have lost the very end without a trace.
+	// closed in order may have lost the very end without a trace. Where it is
+	// false, what could be read behind the damage counts all the same: a
+	// JournalReader knows more.
 	Whole bool
 	// Torn says that the last log ends in what is no record: a crash leaves
 	// that, and so does damage to the last records of a store that crashed.
@@ -36,6 +33,18 @@ type JournalReport struct {
 	Logs, Batches int
 	// Problems says what was missing or damaged.
 	Problems []string
+}
+
+// A JournalReader is told what a journal has, in its order.
+type JournalReader interface {
+	// Begin is told that a saved state begins. What came before it, if anything,
+	// was of one that turned out to be damaged.
+	Begin()
+	// Note is told of a record that was written, but for those that are derived.
+	// Key and value are valid only until it returns.
+	Note(a driver.Account, key, value []byte)
+	// Lost is told that commits are missing at this place.
+	Lost()
 }
 
 func (r *JournalReport) problem(format string, args ...any) {
@@ -63,11 +72,12 @@ func HasJournal(disk vfs.FS, root string) (bool, error) {
 }
 
 // Replay fills a store, which must be new and empty, with what the newest
-// journal in root has; index is the folder of the store that it is of, from which
-// logs are taken that the journal lacks. What can be made anew is left out. The journal is only
-// read. What is wrong with it is in the report; the error is for what keeps it
-// from being read, or the store from being written.
-func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root, index string) (*JournalReport, error) {
+// journal in root has, and tells reader (nil for nobody) of it; index is the folder
+// of the store that it is of, from which logs are taken that the journal lacks. What
+// can be made anew is left out. The journal is only read. What is wrong with it is in
+// the report; the error is for what keeps it from being read, or the store from being
+// written.
+func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root, index string, reader JournalReader) (*JournalReport, error) {
 	const op = "index replay"
 	acct, in, err := kv.enter(op, 0)
 	if err != nil {
@@ -80,33 +90,45 @@ func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root, index string) (*Jou
 	}
 	var problems []string
 	for _, epoch := range epochs {
-		p := &replay{fs: disk, dir: disk.PathJoin(root, epoch), index: index, in: in, derived: kv.opts.Derived}
-		p.report = JournalReport{Whole: true, Epoch: epoch, Problems: problems}
+		p := newReplay(disk, root, epoch, index, kv.opts.Derived, reader)
+		p.in, p.report.Problems = in, problems
 		if err := p.run(ctx); err != nil {
 			return nil, imap.E(op, imap.Unavailable, err)
 		}
 		if len(problems) > 0 {
-			p.report.Whole = false
+			p.lose()
 		}
 		if p.report.Found {
 			return &p.report, nil
 		}
 		problems = p.report.Problems
 	}
+	for _, epoch := range epochs {
+		// Logs alone have some accounts from their beginning on, and parts of others.
+		p := newReplay(disk, root, epoch, index, kv.opts.Derived, reader)
+		p.in, p.report.Problems, p.bare = in, problems, true
+		if err := p.run(ctx); err != nil {
+			return nil, imap.E(op, imap.Unavailable, err)
+		}
+		if p.report.Batches > 0 {
+			p.report.Found = true
+			return &p.report, nil
+		}
+	}
 	return &JournalReport{Problems: problems}, nil
 }
 
-// ReadJournal calls fn for each record that the newest journal in root has from
-// its saved state on, in the order in which they were written, but for those that
-// were deleted since then or are derived. It is for who wants to know whether a
-// store is as young as its journal.
-func ReadJournal(ctx context.Context, disk vfs.FS, root string, derived func(driver.Account, []byte) []byte, fn func(a driver.Account, key, value []byte)) (*JournalReport, error) {
+// ReadJournal reads all that the newest journal in root has, and verifies it. reader is told of what counts: the newest saved state, and what
+// comes behind it, but for records that were deleted since then or are derived. All
+// the rest has to be there for the case that this state gets damaged, so what is wrong
+// with it is in the report, too.
+func ReadJournal(ctx context.Context, disk vfs.FS, root string, derived func(driver.Account, []byte) []byte, reader JournalReader) (*JournalReport, error) {
 	epochs, err := listEpochs(disk, root)
 	if err != nil || len(epochs) == 0 {
 		return &JournalReport{}, err
 	}
-	p := &replay{fs: disk, dir: disk.PathJoin(root, epochs[0]), derived: derived, visit: fn}
-	p.report = JournalReport{Whole: true, Epoch: epochs[0]}
+	p := newReplay(disk, root, epochs[0], "", derived, reader)
+	p.all = true
 	if err := p.run(ctx); err != nil {
 		return nil, imap.E("index journal", imap.Unavailable, err)
 	}
@@ -117,30 +139,59 @@ func ReadJournal(ctx context.Context, disk vfs.FS, root string, derived func(dri
 type replay struct {
 	fs      vfs.FS
 	dir     string
-	index   string // the folder of the store that the journal is of
-	in      *instance
-	visit   func(a driver.Account, key, value []byte) // in place of in
+	index   string    // the folder of the store that the journal is of
+	in      *instance // nil where nothing is written
+	reader  JournalReader
 	derived func(driver.Account, []byte) []byte
+	all     bool // also what comes before the newest state
+	bare    bool // only logs: there is no state that can be read
 	report  JournalReport
-	next    uint64 // the sequence number that the next batch must have, 0 for any
+
+	start uint64 // the sequence number of the first batch that is not in the state, 0 for any
+	next  uint64 // the one that the next batch must have, 0 for any
+	// What may be missing since the last batch: a batch that goes on there shows that
+	// nothing is.
+	hole string
+	at   uint64 // the log that has the last batch
+	torn uint64 // the log behind the last batch that ended as a crash leaves it
+}
+
+func newReplay(disk vfs.FS, root, epoch, index string, derived func(driver.Account, []byte) []byte, reader JournalReader) *replay {
+	return &replay{
+		fs: disk, dir: disk.PathJoin(root, epoch), index: index, derived: derived, reader: reader,
+		report: JournalReport{Whole: true, Epoch: epoch},
+	}
+}
+
+// lose notes that commits are missing.
+func (p *replay) lose() {
+	p.report.Whole = false
+	if p.reader != nil {
+		p.reader.Lost()
+	}
 }
 
 func (p *replay) run(ctx context.Context) error {
 	names, err := p.fs.List(p.dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, state := range stateNumbers(names) {
-		err := p.load(ctx, p.fs.PathJoin(p.dir, stateName(state)))
+	if p.bare {
+		return p.logsAlone(ctx)
+	}
+	states := stateNumbers(names)
+	for i, state := range states {
+		next, err := p.load(ctx, p.fs.PathJoin(p.dir, stateName(state)))
 		if err == nil {
 			p.report.Found = true
-			return p.logs(ctx, state)
+			p.start, p.next = next, next
+			return p.logs(ctx, p.older(ctx, state, states[i+1:]))
 		}
-		if ctx.Err() != nil || !errors.Is(err, errBadState) && !isReadError(err) {
+		if ctx.Err() != nil || !isBadState(err) {
 			return err
 		}
 		// The state before and all logs since it do as well.
-		p.report.Problems = append(p.report.Problems, fmt.Sprintf("%s: %v", p.fs.PathJoin(p.dir, stateName(state)), err))
+		p.badState(state, err)
 		if p.in == nil {
 			continue
 		}
@@ -152,13 +203,54 @@ func (p *replay) run(ctx context.Context) error {
 	return nil
 }
 
-func isReadError(err error) bool {
-	_, ok := errors.AsType[*fs.PathError](err)
-	return ok
+// logsAlone replays logs behind nothing.
+func (p *replay) logsAlone(ctx context.Context) error {
+	list, err := listLogs(p.fs, p.dir)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	if p.reader != nil {
+		p.reader.Begin()
+	}
+	p.lose()
+	first := list[0].number
+	for _, l := range list {
+		first = min(first, l.number)
+	}
+	return p.logs(ctx, first)
+}
+
+func isBadState(err error) bool {
+	_, lost := errors.AsType[*fs.PathError](err)
+	return lost || errors.Is(err, errBadState)
+}
+
+func (p *replay) badState(state uint64, err error) {
+	p.report.Problems = append(p.report.Problems, fmt.Sprintf("%s: %v", p.fs.PathJoin(p.dir, stateName(state)), err))
+}
+
+// older verifies the states before the one that counts, where all is to be read, and
+// returns the number of the log to begin with.
+func (p *replay) older(ctx context.Context, from uint64, states []uint64) uint64 {
+	if !p.all {
+		return from
+	}
+	for _, state := range states {
+		next, err := readState(p.fs, p.fs.PathJoin(p.dir, stateName(state)), func(_, _ []byte) error { return ctx.Err() })
+		if err != nil && ctx.Err() == nil {
+			p.badState(state, err)
+			continue
+		}
+		from, p.next = state, next
+	}
+	return from
 }
 
 // load takes in a saved state.
-func (p *replay) load(ctx context.Context, path string) error {
+func (p *replay) load(ctx context.Context, path string) (next uint64, err error) {
+	if p.reader != nil {
+		p.reader.Begin()
+	}
 	if p.in == nil {
 		return readState(p.fs, path, func(key, value []byte) error {
 			p.show(key, value)
@@ -167,10 +259,11 @@ func (p *replay) load(ctx context.Context, path string) error {
 	}
 	batch := p.in.db.NewBatch()
 	defer func() { _ = batch.Close() }()
-	err := readState(p.fs, path, func(key, value []byte) error {
+	next, err = readState(p.fs, path, func(key, value []byte) error {
 		if skipTo(p.derived, key) != nil {
 			return nil
 		}
+		p.show(key, value)
 		if err := batch.Set(key, value, nil); err != nil {
 			return err
 		}
@@ -182,157 +275,22 @@ func (p *replay) load(ctx context.Context, path string) error {
 		return errors.Join(err, ctx.Err())
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return p.in.db.Apply(batch, pebble.NoSync)
-}
-
-// logs replays the logs from one on.
-func (p *replay) logs(ctx context.Context, from uint64) error {
-	all, err := wal.Scan(wal.Dir{FS: p.fs, Dirname: p.dir})
-	if err != nil {
-		return err
-	}
-	all = p.complement(all)
-	list := slices.DeleteFunc(all, func(l wal.LogicalLog) bool { return uint64(l.Num) < from })
-	if len(list) == 0 || uint64(list[0].Num) != from {
-		p.report.problem("%s is missing", p.fs.PathJoin(p.dir, logName(from)))
-		return nil
-	}
-	for i, l := range list {
-		limit := ^uint64(0)
-		for _, later := range list[i+1:] {
-			if first, ok := p.first(later); ok {
-				// What the store found here when it was opened again ended there.
-				limit = first
-				break
-			}
-		}
-		if err := p.log(ctx, l, limit, i == len(list)-1); err != nil || !p.report.Whole {
-			return err
-		}
-		p.report.Logs++
-	}
-	return p.complete(from, list)
-}
-
-// complement takes logs from the store's own folder that the journal lacks or has
-// a shorter file of. Mostly both are one file.
-func (p *replay) complement(list []wal.LogicalLog) []wal.LogicalLog {
-	if name, err := readText(p.fs, p.fs.PathJoin(p.index, epochName)); err != nil || name != p.report.Epoch {
-		return list
-	}
-	own, err := wal.Scan(wal.Dir{FS: p.fs, Dirname: p.index})
-	if err != nil {
-		return list
-	}
-	begun := make(map[uint64]bool)
-	for _, l := range readLogs(p.fs, p.dir, begunName) {
-		begun[l.number] = true
-	}
-	for _, l := range own {
-		if !begun[uint64(l.Num)] {
-			continue // nobody knows who wrote it
-		}
-		size, err := l.PhysicalSize()
-		i, ok := slices.BinarySearchFunc(list, l.Num, func(l wal.LogicalLog, n wal.NumWAL) int { return cmp.Compare(l.Num, n) })
-		switch {
-		case err != nil:
-		case !ok:
-			list = slices.Insert(list, i, l)
-		default:
-			if known, err := list[i].PhysicalSize(); err != nil || known < size {
-				list[i] = l
-			}
-		}
-	}
-	return list
-}
-
-// hasBatches reports whether a log of the journal has anything that can be read.
-func hasBatches(disk vfs.FS, dir string, number uint64) bool {
-	all, err := wal.Scan(wal.Dir{FS: disk, Dirname: dir})
-	if err != nil {
-		return false
-	}
-	l, ok := all.Get(wal.NumWAL(number))
-	if !ok {
-		return false
-	}
-	_, ok = (&replay{}).first(l)
-	return ok
-}
-
-// first returns the sequence number of the first batch of a log.
-func (p *replay) first(l wal.LogicalLog) (uint64, bool) {
-	r := l.OpenForRead()
-	defer r.Close()
-	rec, _, err := r.NextRecord()
-	if err != nil {
-		return 0, false
-	}
-	repr, err := io.ReadAll(rec)
-	h, ok := batchrepr.ReadHeader(repr)
-	return uint64(h.SeqNum), err == nil && ok
-}
-
-func (p *replay) log(ctx context.Context, l wal.LogicalLog, limit uint64, last bool) error {
-	name := p.fs.PathJoin(p.dir, logName(uint64(l.Num)))
-	r := l.OpenForRead()
-	defer r.Close()
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		rec, off, err := r.NextRecord()
-		switch {
-		case err == nil:
-		case errors.Is(err, io.EOF), errors.Is(err, record.ErrZeroedChunk):
-			return nil
-		case record.IsInvalidRecord(err):
-			if last {
-				p.report.Torn = true
-			} else if limit != p.next {
-				p.report.problem("%s is damaged at %s: %v", name, off, err)
-			}
-			return nil
-		default:
-			p.report.problem("%s is damaged at %s: %v", name, off, err)
-			return nil
-		}
-		repr, err := io.ReadAll(rec)
-		if err != nil {
-			return err
-		}
-		h, ok := batchrepr.ReadHeader(repr)
-		if !ok {
-			p.report.problem("%s has no batch at %s", name, off)
-			return nil
-		}
-		seq := uint64(h.SeqNum)
-		if seq >= limit {
-			return nil
-		}
-		if p.next != 0 && seq != p.next {
-			p.report.problem("commits are missing before %s (the number %d comes behind %d)", name, seq, p.next)
-			return nil
-		}
-		p.next = seq + uint64(h.Count)
-		if err := p.apply(repr); err != nil {
-			return fmt.Errorf("%s at %s: %w", name, off, err)
-		}
-		p.report.Batches++
-	}
+	return next, p.in.db.Apply(batch, pebble.NoSync)
 }
 
 func (p *replay) show(key, value []byte) {
-	if len(key) >= prefixLen && skipTo(p.derived, key) == nil {
-		p.visit(driver.Account(accountOf(key)), key[prefixLen:], value)
+	if p.reader != nil && len(key) >= prefixLen && skipTo(p.derived, key) == nil {
+		p.reader.Note(driver.Account(accountOf(key)), key[prefixLen:], value)
 	}
 }
 
-// showBatch is apply for who only looks.
+// showBatch shows what a batch sets.
 func (p *replay) showBatch(repr []byte) error {
+	if p.reader == nil {
+		return nil
+	}
 	for r := batchrepr.Read(repr); len(r) > 0; {
 		kind, key, value, ok, err := r.Next()
 		if err != nil || !ok {
@@ -347,8 +305,8 @@ func (p *replay) showBatch(repr []byte) error {
 
 // apply writes a batch of a log into the new store.
 func (p *replay) apply(repr []byte) (err error) {
-	if p.in == nil {
-		return p.showBatch(repr)
+	if err := p.showBatch(repr); err != nil || p.in == nil {
+		return err
 	}
 	batch := p.in.db.NewBatch()
 	defer func() { err = errors.Join(err, batch.Close()) }()
@@ -375,35 +333,6 @@ func (p *replay) apply(repr []byte) (err error) {
 		}
 	}
 	return p.in.db.Apply(batch, pebble.NoSync)
-}
-
-// complete looks whether all logs are there that were begun, and as long as they
-// were when the store was closed in order, where it was.
-func (p *replay) complete(from uint64, list []wal.LogicalLog) error {
-	sizes := make(map[uint64]int64)
-	for _, l := range list {
-		size, err := l.PhysicalSize()
-		if err != nil {
-			return err
-		}
-		sizes[uint64(l.Num)] = int64(size)
-	}
-	for _, l := range readLogs(p.fs, p.dir, begunName) {
-		if _, ok := sizes[l.number]; !ok && l.number >= from {
-			p.report.problem("%s is missing", p.fs.PathJoin(p.dir, logName(l.number)))
-		}
-	}
-	closed := readLogs(p.fs, p.dir, closedName)
-	for _, l := range closed {
-		size, ok := sizes[l.number]
-		if l.number >= from && (!ok || size != l.size) {
-			p.report.problem("the end of %s is missing", p.fs.PathJoin(p.dir, logName(l.number)))
-		}
-	}
-	if p.report.Torn && len(closed) > 0 && len(list) > 0 && closed[len(closed)-1].number == uint64(list[len(list)-1].Num) {
-		p.report.problem("the end of %s is damaged", p.fs.PathJoin(p.dir, logName(uint64(list[len(list)-1].Num))))
-	}
-	return nil
 }
 
 // skipTo returns the end of the range of derived keys that a whole key is in, or

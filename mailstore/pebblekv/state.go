@@ -23,10 +23,13 @@ import (
 //
 // It is stateMagic, frames, and an end: a frame is the length and the CRC-32C
 // of what follows (4 bytes each, little endian), then keys and values, each
-// behind its length (uvarint). The end is a frame with nothing but the number
-// of keys (8 bytes), under a length of endFrame.
+// behind its length (uvarint). The first frame has nothing but the sequence number
+// of the first commit that is not in the state (8 bytes). The end is a frame with
+// nothing but the number of keys (8 bytes), under a length of endFrame. Older
+// states, with oldMagic, lack the first frame.
 const (
-	stateMagic = "RkState\x01"
+	stateMagic = "RkState\x02"
+	oldMagic   = "RkState\x01"
 	frameBytes = 64 << 10
 	endFrame   = 1<<32 - 1
 	maxFrame   = 64 << 20
@@ -101,7 +104,7 @@ func (s *stateWriter) end() error {
 }
 
 // writeState writes what a snapshot has into the journal, durably.
-func writeState(ctx context.Context, j *journal, from uint64, snapshot *pebble.Snapshot) (written int64, err error) {
+func writeState(ctx context.Context, j *journal, from uint64, m *moment) (written int64, err error) {
 	tmp := j.path(stateNew)
 	f, err := j.fs.Create(tmp, categoryJournal)
 	if err != nil {
@@ -110,7 +113,11 @@ func writeState(ctx context.Context, j *journal, from uint64, snapshot *pebble.S
 	s := &stateWriter{w: bufio.NewWriterSize(f, 256<<10)}
 	_, err = s.w.WriteString(stateMagic)
 	if err == nil {
-		err = j.copyKeys(ctx, snapshot, s)
+		s.frame = binary.LittleEndian.AppendUint64(s.frame, m.next)
+		err = s.flush(8)
+	}
+	if err == nil {
+		err = j.copyKeys(ctx, m.snapshot, s)
 	}
 	if err == nil {
 		err = s.end()
@@ -154,21 +161,77 @@ func (j *journal) copyKeys(ctx context.Context, snapshot *pebble.Snapshot, s *st
 	return it.Error()
 }
 
+// A moment is what a store had at one time: all commits before next, and no other.
+type moment struct {
+	snapshot *pebble.Snapshot
+	next     uint64
+}
+
+// momentTries is how often a snapshot is taken until nothing was committed
+// meanwhile. That takes microseconds, so one or two do even where many commit.
+const momentTries = 1000
+
+var errNoMoment = errors.New("so much is being committed that no state can be taken")
+
+// takeMoment takes a snapshot and learns its place in the log.
+func takeMoment(db *pebble.DB) (*moment, error) {
+	for range momentTries {
+		// Commits are shown in the order of their numbers: the snapshot has all
+		// that are before the first mark, and none behind the second.
+		before, err := mark(db)
+		if err != nil {
+			return nil, err
+		}
+		snapshot := db.NewSnapshot()
+		after, err := mark(db)
+		if err == nil && before == after {
+			return &moment{snapshot, after}, nil
+		}
+		if err := errors.Join(err, snapshot.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errNoMoment
+}
+
+// mark returns the number that the next commit gets.
+func mark(db *pebble.DB) (uint64, error) {
+	batch := db.NewBatch()
+	err := batch.LogData(nil, nil)
+	if err == nil {
+		err = db.Apply(batch, pebble.NoSync)
+	}
+	next := uint64(batch.SeqNum())
+	return next, errors.Join(err, batch.Close())
+}
+
 var errBadState = errors.New("the saved state does not match its checksum")
 
 // readState calls fn for each key of a saved state, which it verifies as it
-// goes: nothing counts unless it returns nil.
-func readState(disk vfs.FS, path string, fn func(key, value []byte) error) error {
+// goes: nothing counts unless the error is nil. next is the number of the first
+// commit that is not in the state, 0 where an older release wrote it.
+func readState(disk vfs.FS, path string, fn func(key, value []byte) error) (next uint64, err error) {
 	f, err := disk.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 256<<10)
 	magic := make([]byte, len(stateMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != stateMagic {
-		return errors.Join(errBadState, err)
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != stateMagic && string(magic) != oldMagic {
+		return 0, errors.Join(errBadState, err)
 	}
+	if string(magic) == stateMagic {
+		frame, end, err := readFrame(r)
+		if err != nil || end || len(frame) != 8 {
+			return 0, errors.Join(errBadState, err)
+		}
+		next = binary.LittleEndian.Uint64(frame)
+	}
+	return next, readKeys(r, fn)
+}
+
+func readKeys(r io.Reader, fn func(key, value []byte) error) error {
 	keys := uint64(0)
 	for {
 		frame, end, err := readFrame(r)

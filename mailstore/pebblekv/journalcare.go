@@ -1,0 +1,161 @@
+package pebblekv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+)
+
+// A journal is needed when the index is lost, and then it is too late to notice that
+// the journal is damaged, too. So it is verified at each start, and looked at now and
+// then; what is wrong with it is mended by a new state, since the index is whole.
+
+// journalLook is how often the files of a journal are looked for.
+const journalLook = 10 * time.Second
+
+// keepJournal looks after the journal until quit ends.
+func (kv *KV) keepJournal(quit context.Context) {
+	kv.verifyAtStart(quit)
+	tick := time.NewTicker(journalLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-quit.Done():
+			return
+		case <-tick.C:
+			if !kv.journal.looks() {
+				continue
+			}
+		case <-kv.journal.kick:
+		}
+		if err := kv.SaveState(quit); err != nil && quit.Err() == nil {
+			kv.opts.Logger.Warn("a state of the index cannot be saved in the journal; it is tried again later", "dir", kv.opts.Journal, "err", err)
+		}
+	}
+}
+
+// verifyAtStart has a new state saved where the journal is damaged.
+func (kv *KV) verifyAtStart(ctx context.Context) {
+	problems, next, err := kv.verifyTwice(ctx)
+	if err != nil || len(problems) == 0 {
+		return // who reads it when it is needed says why
+	}
+	behind, err := kv.isBehind(next)
+	switch {
+	case err != nil:
+	case behind:
+		// It may be all there is of the last changes.
+		kv.opts.Logger.Error("the journal of the index is damaged, and has changes that the index has not: stop the server and run `rookery check --repair`", "dir", kv.opts.Journal, "problems", problems)
+	default:
+		kv.opts.Logger.Warn("the journal of the index is damaged; a new state of the index is saved in it, and nothing is lost", "dir", kv.opts.Journal, "problems", problems)
+		kv.journal.rots()
+	}
+}
+
+// isBehind reports whether the store lacks commits that came before next.
+func (kv *KV) isBehind(next uint64) (bool, error) {
+	acct, in, err := kv.enter("index journal", 0)
+	if err != nil {
+		return false, err
+	}
+	defer kv.leave(0, acct)
+	now, err := mark(in.db)
+	return now < next, err
+}
+
+// rots notes that files of the journal are damaged or gone.
+func (j *journal) rots() {
+	j.mu.Lock()
+	j.rotten, j.gap = true, true
+	j.mu.Unlock()
+	j.wake()
+}
+
+// looks reports whether a new state is needed, since files of the journal are gone
+// or the last one could not be saved.
+func (j *journal) looks() bool {
+	if j.isBroken() {
+		return true
+	}
+	j.saving.Lock() // nothing goes meanwhile
+	defer j.saving.Unlock()
+	names, err := j.fs.List(j.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false // the disk fails: others say so
+	}
+	j.mu.Lock()
+	newest, linkless := logName(j.newest), j.linkless
+	j.mu.Unlock()
+	if len(stateNumbers(names)) > 0 && (linkless || slices.Contains(names, newest)) {
+		return false
+	}
+	j.log.Warn("files of the journal of the index are gone; a new state of the index is saved in it, and nothing is lost", "dir", j.dir())
+	j.rots()
+	return true
+}
+
+// complete makes the journal ready for a new state: what comes behind that is in
+// the newest log. j.saving is held.
+func (j *journal) complete() (rotten bool, err error) {
+	j.adding.Lock()
+	defer j.adding.Unlock()
+	j.mu.Lock()
+	rotten = j.rotten
+	newest := j.newest
+	j.mu.Unlock()
+	if _, err := j.fs.Stat(j.path(logName(newest))); err == nil && !rotten {
+		return false, nil
+	}
+	if err := j.fs.MkdirAll(j.dir(), 0o700); err != nil {
+		return rotten, err
+	}
+	for _, dir := range []string{j.root, j.fs.PathDir(j.root)} {
+		if err := syncFolder(j.fs, dir); err != nil {
+			return rotten, err
+		}
+	}
+	if err := j.link(newest); err != nil && !noLinks(err) {
+		return rotten, err
+	}
+	return rotten, nil
+}
+
+// VerifyJournal compares all that the journal has with its checksums, and returns
+// what is wrong with it. It may run beside anything, and changes nothing.
+func (kv *KV) VerifyJournal(ctx context.Context) ([]string, error) {
+	if kv.journal == nil {
+		return nil, ctx.Err()
+	}
+	problems, _, err := kv.verifyTwice(ctx)
+	if err != nil {
+		return nil, imap.E("index verify journal", imap.Unavailable, fmt.Errorf("%s: %w", kv.opts.Journal, err))
+	}
+	return problems, nil
+}
+
+// verifyTwice reads the journal again where something seems to be wrong: what was
+// being written, or was replaced, is another then. next is the number of the commit
+// that would be next in the journal.
+func (kv *KV) verifyTwice(ctx context.Context) (problems []string, next uint64, err error) {
+	for i := range 2 {
+		j := kv.journal
+		p := newReplay(j.fs, j.root, j.epoch, j.index, nil, nil)
+		p.all = true
+		if err := p.run(ctx); err != nil {
+			return nil, 0, err
+		}
+		found := p.report.Problems
+		if i > 0 {
+			found = slices.DeleteFunc(found, func(text string) bool { return !slices.Contains(problems, text) })
+		}
+		if problems, next = found, p.next; len(problems) == 0 {
+			break
+		}
+	}
+	return problems, next, nil
+}
