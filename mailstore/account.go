@@ -33,9 +33,10 @@ type account struct {
 	closed     bool
 	stopWatch  func()
 
-	// working and storing belong to the committer.
+	// working, storing and voids belong to the committer.
 	working working
-	storing []*storing // large STOREs that are not on disk as a whole yet
+	storing []*storing          // large STOREs that are not on disk as a whole yet
+	voids   map[boxNum]struct{} // mailboxes that may have void graves
 
 	tree atomic.Pointer[tree] // published
 
@@ -184,7 +185,7 @@ func (a *account) reload() error {
 	var w working
 	var storing []*storing
 	var derived []progress
-	graves := make(map[boxNum][]imap.ModSeq)
+	graves, voids := make(map[boxNum][]imap.ModSeq), make(map[boxNum]struct{})
 	err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) (err error) {
 		w = working{boxes: make(map[boxNum]*boxState)}
 		if data, ok, err := r.Get([]byte{keyAccount}); err != nil {
@@ -207,16 +208,21 @@ func (a *account) reload() error {
 			return err
 		}
 		clear(graves)
+		clear(voids)
 		return scanPrefix(r, []byte{keyGrave}, func(key, _ []byte) error {
-			num := boxOfKey(key)
-			graves[num] = append(graves[num], imap.ModSeq(numOfKey(key)))
+			num, modseq := boxOfKey(key), imap.ModSeq(numOfKey(key))
+			if w.boxes[num].void(modseq) {
+				voids[num] = struct{}{}
+			} else {
+				graves[num] = append(graves[num], modseq)
+			}
 			return nil
 		})
 	})
 	if err != nil {
 		return imap.E("mailstore: read account", imap.Other, err)
 	}
-	a.working, a.storing = w, storing
+	a.working, a.storing, a.voids = w, storing, voids
 	// Rows of a mailbox that a large STORE has not reached yet are completed
 	// before anyone reads them.
 	if err := a.resume(); err != nil {
@@ -370,7 +376,7 @@ func (a *account) loadIndex(num boxNum) error {
 
 // readRows builds the snapshot of a mailbox from its rows.
 func readRows(r driver.Reader, num boxNum, validity imap.UIDValidity, st *boxState) (*mailindex.Snapshot, error) {
-	gone, err := buried(r, num)
+	gone, err := buried(r, num, st)
 	if err != nil {
 		return nil, err
 	}
@@ -424,9 +430,12 @@ func (f *flagReader) intern(code []byte) (mailindex.FlagsID, error) {
 }
 
 // buried returns the UIDs whose rows are on disk but not in the mailbox.
-func buried(r driver.Reader, num boxNum) (imap.UIDSet, error) {
+func buried(r driver.Reader, num boxNum, st *boxState) (imap.UIDSet, error) {
 	var sets []imap.UIDSet
-	err := scanPrefix(r, boxKey(keyGrave, num), func(_, value []byte) error {
+	err := scanPrefix(r, boxKey(keyGrave, num), func(key, value []byte) error {
+		if st.void(imap.ModSeq(numOfKey(key))) {
+			return nil
+		}
 		set, _, err := mailindex.ReadUIDSet(value)
 		sets = append(sets, set)
 		return err

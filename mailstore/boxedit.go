@@ -179,16 +179,56 @@ func (e *boxEdit) expunge(positions []int) error {
 	if len(positions) == 0 {
 		return nil
 	}
-	var uids imap.UIDSet
+	first := e.modseq
+	parts := e.t.a.store.graveParts(e.remove(positions))
+	for i, uids := range parts {
+		e.modseq = first + imap.ModSeq(i)
+		e.t.dig(e.num, e.modseq, uids)
+	}
+	return e.remember(first, parts)
+}
+
+// expungeDug is expunge where the graves are on disk already: see largeExpunge.
+func (e *boxEdit) expungeDug(positions []int, x *largeExpunge) error {
+	if uids := e.remove(positions); !uids.Equal(x.uids) {
+		return errChanged
+	}
+	for i := range x.parts {
+		e.modseq = x.first + imap.ModSeq(i)
+		e.t.graves = append(e.t.graves, grave{e.num, e.modseq})
+	}
+	return e.remember(x.first, x.parts)
+}
+
+// remove takes the rows at positions of base out of counters and index, and
+// returns their UIDs.
+func (e *boxEdit) remove(positions []int) (uids imap.UIDSet) {
 	for _, i := range positions {
 		r := e.base.Row(i)
 		uids.Add(r.UID)
 		e.c.count(r.UID, e.ed.Flags(r.Flags).Bits(), r.Size, -1)
 		e.ed.Remove(i)
 	}
-	e.t.dig(e.num, e.modseq, uids)
-	e.t.set(modseqKey(keyHistory, e.num, e.modseq), mailindex.AppendUIDSet(nil, uids))
-	e.c.historyRanges += uint64(len(uids.Ranges()))
+	return uids
+}
+
+// remember notes in the history that parts were expunged, the first of them at
+// the mod-sequence first, the next at the next. Of more than the history may have
+// it notes the end, and forgets what was before.
+func (e *boxEdit) remember(first imap.ModSeq, parts []imap.UIDSet) error {
+	limit, total, from := e.t.a.store.opts.HistoryRanges, 0, len(parts)
+	for from > 0 && (from == len(parts) || total+len(parts[from-1].Ranges()) <= limit) {
+		from--
+		total += len(parts[from].Ranges())
+	}
+	if from > 0 {
+		e.t.deleteRange(boxKey(keyHistory, e.num), modseqKey(keyHistory, e.num, first))
+		e.c.historyRanges, e.c.floor = 0, first+imap.ModSeq(from)-1
+	}
+	for i, uids := range parts[from:] {
+		e.t.set(modseqKey(keyHistory, e.num, first+imap.ModSeq(from+i)), mailindex.AppendUIDSet(nil, uids))
+	}
+	e.c.historyRanges += uint64(total)
 	return e.trimHistory()
 }
 
@@ -207,7 +247,7 @@ func (e *boxEdit) trimHistory() error {
 			return err
 		}
 		e.c.historyRanges -= min(e.c.historyRanges, uint64(len(set.Ranges())))
-		e.c.floor = imap.ModSeq(numOfKey(key))
+		e.c.floor = max(e.c.floor, imap.ModSeq(numOfKey(key)))
 		e.t.delete(append([]byte(nil), key...))
 		return nil
 	})

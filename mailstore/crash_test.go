@@ -151,7 +151,7 @@ func crashSteps() []step {
 		storeStep(mailstore.FlagsAdd, imap.UIDSetOf(1, 3, 5), imap.FlagDeleted),
 		mailboxStep("expunge", imap.Inbox, func(m *mailstore.Mailbox) error { return m.Expunge(ctx, nil) }),
 		mailboxStep("move", "work/old", func(m *mailstore.Mailbox) error {
-			_, err := m.Move(ctx, imap.UIDSetOfRange(2, 5), imap.Inbox)
+			_, err := m.Move(ctx, imap.UIDSetOf(2, 4, 5, 7), imap.Inbox)
 			return err
 		}),
 		{"rename", func(_ *testing.T, a *mailstore.Account) error { return a.Rename(ctx, "work", "job/past") }},
@@ -171,6 +171,7 @@ func TestCutAtEveryOperation(t *testing.T) {
 	for name, opts := range map[string]mailstore.Options{
 		"one transaction each": {},
 		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
+		"many expunges":        {TxnRows: 2, ExpungeRanges: 1},
 		"small pages":          {TxnRows: 4, PageRows: 2, FoldRows: 2},
 		"small indexes":        {TextBatch: 1, ColumnRows: 2},
 		"indexes in pieces":    {TextBatch: 2, TxnBytes: 1000},

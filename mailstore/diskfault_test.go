@@ -36,7 +36,7 @@ func TestDiskFailsAtEveryOperation(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	for name, opts := range map[string]mailstore.Options{
 		"one transaction each": {},
-		"many transactions":    {TxnRows: 2, TxnBytes: 1000},
+		"many transactions":    {TxnRows: 2, TxnBytes: 1000, ExpungeRanges: 2},
 	} {
 		opts.Now = func() time.Time { return now }
 		clean := cleanDumps(t, opts)

@@ -29,6 +29,3 @@ func Gone(a *Account) { a.gone(tidyAfter) }
 // InMemory returns how many accounts are in memory, and about how many bytes
 // those take that the store keeps.
 func InMemory(s *Store) (accounts int, kept int64) { return len(s.live()), s.indexed.Load() }
-
-// SetExpungeRanges sets how many ranges of UIDs one transaction expunges.
-func SetExpungeRanges(s *Store, n int) { s.expungeRanges = n }

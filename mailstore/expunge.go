@@ -9,14 +9,8 @@ import (
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
-// expungeRanges is how many ranges of UIDs one transaction takes out of a mailbox.
-// They are written twice, with up to six octets each.
-const expungeRanges = 400_000
-
 // Expunge removes the messages that have \Deleted and, unless uids is nil, are
-// in it, and returns when that is durable and published. Messages in more than
-// 400,000 ranges of UIDs are removed in several steps, each of them as a whole;
-// after an error some steps may have been done.
+// in it, and returns when that is durable and published: all of them, or none.
 func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 	if uids == nil {
 		if st := m.box.state.Load(); st != nil && st.c.deleted == 0 {
@@ -33,10 +27,9 @@ func (m *Mailbox) Expunge(ctx context.Context, uids *imap.UIDSet) error {
 
 // expunging is an Expunge on its way.
 type expunging struct {
-	m    *Mailbox
-	uids *imap.UIDSet
-	step bool // as much as fits
-	more bool // is left to be done
+	m      *Mailbox
+	uids   *imap.UIDSet
+	graves *largeExpunge // what is on disk of it, where it is large
 }
 
 func (x *expunging) run(t *opTx) error {
@@ -46,14 +39,16 @@ func (x *expunging) run(t *opTx) error {
 	}
 	positions := deletedRows(e.base, x.uids)
 	if len(positions) == 0 {
-		x.more = false
 		return nil
 	}
-	n := withinRanges(e.base, positions, t.a.store.expungeRanges)
-	if x.more = n < len(positions); x.more && !x.step {
+	if x.graves != nil {
+		err = e.expungeDug(positions, x.graves)
+	} else if countRanges(e.base, positions) > t.a.store.opts.ExpungeRanges {
 		return errLarge
+	} else {
+		err = e.expunge(positions)
 	}
-	if err := e.expunge(positions[:n]); err != nil {
+	if err != nil {
 		return err
 	}
 	e.touch()
@@ -64,30 +59,108 @@ func (x *expunging) run(t *opTx) error {
 // large expunges in several transactions. It is called by the committer, so
 // nothing comes in between.
 func (x *expunging) large() error {
-	x.step = true
-	for x.more = true; x.more; {
-		o := &op{run: x.run}
-		if err := errors.Join(x.m.a.transact([]*op{o}, true), o.err); err != nil {
+	a, num := x.m.a, x.m.box.num
+	if err := a.loadIndex(num); err != nil {
+		return err
+	}
+	st := a.working.boxes[num]
+	if st == nil {
+		return imap.NotFound
+	}
+	graves, err := a.digLarge(num, st, deletedRows(st.snap, x.uids))
+	if err != nil {
+		return err
+	}
+	x.graves = graves
+	return a.finishLarge(graves, x.run)
+}
+
+// A largeExpunge is an expunge that is too large for one transaction. Its graves
+// are written first, in several, under mod-sequences that the mailbox does not
+// have yet: such graves are void, and a crash leaves nothing else. Then one
+// transaction gives the mailbox the last of those mod-sequences, and so makes all
+// of them count at once.
+type largeExpunge struct {
+	box   boxNum
+	uids  imap.UIDSet
+	parts []imap.UIDSet // of uids, one for each grave
+	first imap.ModSeq   // of the first grave; each has one more than that before
+}
+
+// errChanged says that rows are not those that a large change began with: another
+// process has changed the mailbox.
+var errChanged = imap.E("mailstore: commit", imap.Unavailable, errors.New("the mailbox was changed by another process meanwhile"))
+
+// digLarge writes the graves of a large expunge of the rows at positions of a
+// mailbox. Where that fails they are void, and go before the next change. Only
+// the committer calls it.
+func (a *account) digLarge(num boxNum, st *boxState, positions []int) (*largeExpunge, error) {
+	x := &largeExpunge{box: num, first: st.c.highest + 1}
+	for _, i := range positions {
+		x.uids.Add(st.snap.UID(i))
+	}
+	x.parts = a.store.graveParts(x.uids)
+	for from := 0; from < len(x.parts); {
+		to, ranges := from, 0
+		for to < len(x.parts) && (to == from || ranges+len(x.parts[to].Ranges()) <= a.store.opts.ExpungeRanges) {
+			ranges += len(x.parts[to].Ranges())
+			to++
+		}
+		err := a.finishLarge(x, func(t *opTx) error {
+			for i := from; i < to; i++ {
+				t.set(modseqKey(keyGrave, num, x.first+imap.ModSeq(i)), mailindex.AppendUIDSet(nil, x.parts[i]))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		from = to
+	}
+	return x, nil
+}
+
+// finishLarge runs one transaction of a large expunge, the last one of which makes
+// its graves count. Only the committer calls it.
+func (a *account) finishLarge(x *largeExpunge, run func(t *opTx) error) error {
+	o := &op{run: run}
+	err := errors.Join(a.transact([]*op{o}, true), o.err)
+	if err != nil {
+		a.voids[x.box] = struct{}{}
+	}
+	return err
+}
+
+// dropVoid takes away the graves of expunges that were not finished: their
+// mod-sequences are the next to be given out. Only the committer calls it.
+func (a *account) dropVoid() error {
+	for num := range a.voids {
+		o := &op{run: func(t *opTx) error {
+			if st := t.state(num); st != nil {
+				t.deleteRange(modseqKey(keyGrave, num, st.c.highest+1), modseqKey(keyGrave, num, imap.MaxModSeq))
+			}
+			return nil
+		}}
+		_, err := a.update([]*op{o})
+		if err = errors.Join(err, o.err); err != nil {
 			return err
 		}
+		delete(a.voids, num)
 	}
 	return nil
 }
 
-// withinRanges returns how many of some positions, which ascend, are within a
-// number of ranges of UIDs.
-func withinRanges(s *mailindex.Snapshot, positions []int, ranges int) int {
+// countRanges returns in how many ranges of UIDs some positions are, which ascend.
+func countRanges(s *mailindex.Snapshot, positions []int) (ranges int) {
 	last := imap.UID(0)
 	for n, i := range positions {
 		uid := s.UID(i)
 		if n == 0 || uid != last+1 {
-			if ranges--; ranges < 0 {
-				return n
-			}
+			ranges++
 		}
 		last = uid
 	}
-	return len(positions)
+	return ranges
 }
 
 // deletedRows returns the positions of rows with \Deleted, of uids or of all.

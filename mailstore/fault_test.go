@@ -79,7 +79,7 @@ func (b faultyBlobs) Delete(ctx context.Context, a driver.Account, refs []driver
 // finds the same.
 func TestEngineFailsAtEveryCall(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	opts := mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 2, Now: func() time.Time { return now }}
+	opts := mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 2, ExpungeRanges: 1, Now: func() time.Time { return now }}
 	faults := map[string]func() *fault{
 		"refused":           func() *fault { return &fault{err: imap.E("update", imap.Unavailable, nil)} },
 		"unknown, done":     func() *fault { return &fault{err: fmt.Errorf("update: %w", driver.ErrUnknown), happens: true} },

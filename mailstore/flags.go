@@ -259,8 +259,12 @@ func (s *flagStore) large() error {
 	return nil
 }
 
-// resume writes the rows of large STOREs that are not on disk yet.
+// resume writes the rows of large STOREs that are not on disk yet, and takes away
+// what is left of large expunges that failed.
 func (a *account) resume() error {
+	if err := a.dropVoid(); err != nil {
+		return err
+	}
 	limit := a.store.opts.TxnRows
 	for len(a.storing) > 0 {
 		s := a.storing[0]

@@ -128,7 +128,7 @@ func (e *boxEdit) keywordsBefore(note func(*mailindex.FlagSet)) error {
 
 // keywordsBuried notes the numbers in rows that are in graves.
 func (e *boxEdit) keywordsBuried(live []bool) error {
-	gone, err := buried(e.t.b.tx, e.num)
+	gone, err := buried(e.t.b.tx, e.num, &boxState{c: e.c})
 	if err != nil || gone.IsEmpty() {
 		return err
 	}

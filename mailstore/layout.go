@@ -37,7 +37,8 @@ import (
 //	               empty where the page's row is gone
 //	h box modseq   UIDs expunged at modseq
 //	g box modseq   grave: UIDs whose rows are no longer in the mailbox but
-//	               still hold their messages
+//	               still hold their messages; one beyond the mod-sequence of a
+//	               mailbox is that of an expunge that was not finished, and void
 //	f box modseq   a large STORE that is to be carried on
 //	m msg          message: blob, sizes, thread
 //	d msg          digest, without the fields of the header

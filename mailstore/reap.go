@@ -3,6 +3,7 @@ package mailstore
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -17,6 +18,30 @@ import (
 
 // reapRows is how many rows one step of the reaper takes away.
 const reapRows = 2000
+
+// graveRanges is how many ranges of UIDs a grave has at most: each step of the
+// reaper reads all of a grave, and writes what is left of it.
+const graveRanges = 2000
+
+// graveParts divides what is expunged into sets that a grave has room for.
+func (s *Store) graveParts(uids imap.UIDSet) (parts []imap.UIDSet) {
+	size := min(graveRanges, s.opts.ExpungeRanges)
+	for ranges := range slices.Chunk(uids.Ranges(), size) {
+		var part imap.UIDSet
+		for _, r := range ranges {
+			part.AddRange(r.Start, r.Stop)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// void reports whether a grave with the mod-sequence, in a mailbox with this
+// state (nil where it was deleted), belongs to an expunge that was not finished:
+// see largeExpunge.
+func (st *boxState) void(modseq imap.ModSeq) bool {
+	return st != nil && modseq > st.c.highest && modseq != imap.MaxModSeq
+}
 
 // bury notes graves that have been dug.
 func (a *account) bury(graves []grave) {

@@ -44,7 +44,7 @@ func TestRelaxedCutAtEveryOperation(t *testing.T) {
 		step = 1
 	}
 	now := time.Unix(1_700_000_000, 0)
-	opts := mailstore.Options{Now: func() time.Time { return now }, TxnRows: 3, TxnBytes: 1000}
+	opts := mailstore.Options{Now: func() time.Time { return now }, TxnRows: 3, TxnBytes: 1000, ExpungeRanges: 2}
 	for name, idle := range map[string]bool{"short": false, "long": true} {
 		t.Run(name, func(t *testing.T) {
 			crashfs.EveryCut(t, step, func() crashfs.Scenario {

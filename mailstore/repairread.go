@@ -33,6 +33,7 @@ type wreckBox struct {
 	rows     map[imap.UID]mailindex.Row // Flags are numbers in codes
 	codes    codes
 	expunged imap.UIDSet // rows that are in graves
+	void     imap.UIDSet // rows in graves of an expunge that was not finished
 	history  imap.UIDSet
 	blind    bool // a grave cannot be read
 	gone     bool // the mailbox was deleted
@@ -216,8 +217,12 @@ func (b *wreckBox) takeExpunged(kind byte, key, value []byte) {
 		b.gone = true
 		return
 	}
-	b.seen(modseq)
 	set, _, err := mailindex.ReadUIDSet(value)
+	if kind == keyGrave && b.counted && modseq > b.c.highest && err == nil {
+		b.void = b.void.Union(set)
+		return
+	}
+	b.seen(modseq)
 	switch {
 	case err != nil:
 		b.defect("the expunge at mod-sequence %d cannot be read", modseq)
@@ -278,6 +283,9 @@ func (a *accountRepair) touched(w *wreck) {
 // live removes from a mailbox what was expunged, and completes changes of flags.
 func (b *wreckBox) live(w *wreck) {
 	dead := b.expunged
+	if b.doubt != "" {
+		dead = dead.Union(b.void) // it may be the counters that are too old
+	}
 	if b.blind || b.doubt != "" {
 		// A row may be older than what is remembered of its expunge.
 		dead = dead.Union(b.history)

@@ -49,6 +49,10 @@ type Options struct {
 	// choice; larger appends take several. 0 means half of driver.MaxTxnBytes;
 	// only tests want less.
 	TxnBytes int
+	// ExpungeRanges is the greatest number of ranges of UIDs that one transaction
+	// takes out of a mailbox; larger expunges take several. 0 means 400,000, which
+	// are written with up to twelve bytes each; only tests want less.
+	ExpungeRanges int
 	// PageRows is the greatest number of rows in a page on disk; 0 means that
 	// of a page in memory. Only tests want less.
 	PageRows int
@@ -92,6 +96,7 @@ func (o Options) withDefaults() Options {
 	set(&o.HistoryRanges, 10_000)
 	set(&o.TxnRows, 40_000)
 	set(&o.TxnBytes, driver.MaxTxnBytes/2)
+	set(&o.ExpungeRanges, 400_000)
 	set(&o.PageRows, mailindex.PageRows)
 	set(&o.FoldRows, 2048)
 	set(&o.ColumnRows, blockMessages)
@@ -126,8 +131,6 @@ type Store struct {
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
 
-	expungeRanges int // the constant, but in tests
-
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs
 	searchSlots chan struct{} // holds a value for each goroutine that helps a search
@@ -146,7 +149,6 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
 	s.derivers = newDerivers(&s.opts)
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
-	s.expungeRanges = expungeRanges
 	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
 	var clean bool
 	var bound driver.Ref

@@ -25,8 +25,7 @@ func (m *Mailbox) Copy(ctx context.Context, uids imap.UIDSet, dest string) (*Cop
 }
 
 // Move moves messages to another mailbox or the same one, all or none, in one
-// step; those in more than 400,000 ranges of UIDs in several such steps, of which
-// some may have been done after an error. UIDs that are gone are skipped. Kind NotFound where dest is missing.
+// step. UIDs that are gone are skipped. Kind NotFound where dest is missing.
 func (m *Mailbox) Move(ctx context.Context, uids imap.UIDSet, dest string) (*CopyResult, error) {
 	return m.transfer(ctx, &transfer{a: m.a, src: m.box.num, uids: uids, dest: dest, move: true})
 }
@@ -180,7 +179,7 @@ func (tr *transfer) run(t *opTx) error {
 	if err := t.place(dst, rows, first); err != nil {
 		return err
 	}
-	return tr.finish(src, dst, rows, first)
+	return tr.finish(src, dst, rows, first, nil)
 }
 
 // place writes rows of the destination, and counts their messages.
@@ -264,8 +263,8 @@ func (t *opTx) holders(msg uint64) (uint64, error) {
 }
 
 // finish shows the rows in the destination and, when moving, takes them out of
-// the source.
-func (tr *transfer) finish(src, dst *boxEdit, rows []sourceRow, first imap.UID) error {
+// the source, with graves that are on disk already unless they are nil.
+func (tr *transfer) finish(src, dst *boxEdit, rows []sourceRow, first imap.UID, graves *largeExpunge) error {
 	tr.res = CopyResult{UIDValidity: dst.node.uidValidity, Source: make([]imap.UID, len(rows)), Dest: make([]imap.UID, len(rows))}
 	positions := make([]int, 0, len(rows))
 	saved := unixNow(tr.a.store.now())
@@ -281,7 +280,13 @@ func (tr *transfer) finish(src, dst *boxEdit, rows []sourceRow, first imap.UID) 
 	}
 	dst.touch()
 	if tr.move {
-		if err := src.expunge(positions); err != nil {
+		err := error(nil)
+		if graves != nil {
+			err = src.expungeDug(positions, graves)
+		} else {
+			err = src.expunge(positions)
+		}
+		if err != nil {
 			return err
 		}
 		src.touch()
@@ -301,73 +306,16 @@ type staging struct {
 	kw    *keywords // of the destination in the end
 	fresh bool      // the destination does not exist yet
 	loose uint64    // rows that were written loose
+
+	graves *largeExpunge // of the source, where they are too large for the last transaction
 }
 
-// large makes the transfer in several transactions: a move of very many ranges of
-// UIDs in several steps, each of them as a whole. The rows of the
+// large makes the transfer in several transactions. The rows of the
 // destination are written first, under UIDs that nobody sees yet and with a
-// grave dug for them, so that whatever a crash leaves is taken away; the last
+// grave dug for them, so that whatever a crash leaves is taken away; so are, where
+// very many ranges of UIDs are moved, the graves of the source; the last
 // transaction fills in the grave and shows everything at once.
 func (tr *transfer) large() error {
-	parts := []imap.UIDSet{tr.uids}
-	if tr.move {
-		var err error
-		if parts, err = tr.parts(); err != nil {
-			return err
-		}
-	}
-	if len(parts) == 1 {
-		return tr.whole()
-	}
-	var res CopyResult
-	for i, part := range parts {
-		step := *tr
-		step.uids, step.all, step.create = part, false, tr.create && i == 0
-		if err := step.whole(); err != nil {
-			return err
-		}
-		res.UIDValidity = step.res.UIDValidity
-		res.Source, res.Dest = append(res.Source, step.res.Source...), append(res.Dest, step.res.Dest...)
-	}
-	tr.res = res
-	return nil
-}
-
-// parts divides the UIDs of a move such that each part leaves a grave that a
-// transaction has room for. Together they are all that was asked for.
-func (tr *transfer) parts() (parts []imap.UIDSet, err error) {
-	if err := tr.a.loadIndex(tr.src); err != nil {
-		return nil, err
-	}
-	st := tr.a.working.boxes[tr.src]
-	if st == nil {
-		return nil, imap.NotFound
-	}
-	left, limit := tr.uids, tr.a.store.expungeRanges
-	if tr.all {
-		left = imap.UIDSetOfRange(1, 1<<32-1)
-	}
-	ranges, last := 0, imap.UID(0)
-	for p := range st.snap.Pages() {
-		for _, uid := range p.UIDs {
-			if !left.Contains(uid) {
-				continue
-			}
-			if last == 0 || uid != last+1 {
-				ranges++
-			}
-			if ranges > limit {
-				parts = append(parts, left.Intersect(imap.UIDSetOfRange(1, last)))
-				left, ranges = left.Subtract(imap.UIDSetOfRange(1, last)), 1
-			}
-			last = uid
-		}
-	}
-	return append(parts, left), nil
-}
-
-// whole is large for what is moved in one step.
-func (tr *transfer) whole() error {
 	var st staging
 	err := tr.step(false, func(t *opTx) (err error) {
 		st, err = tr.stage(t)
@@ -398,7 +346,36 @@ func (tr *transfer) whole() error {
 			return err
 		}
 	}
-	return tr.step(true, func(t *opTx) error { return tr.unveil(t, &st) })
+	if !tr.move {
+		return tr.step(true, func(t *opTx) error { return tr.unveil(t, &st) })
+	}
+	if err := tr.digLarge(&st); err != nil {
+		tr.a.reap()
+		return err
+	}
+	if st.graves == nil {
+		return tr.step(true, func(t *opTx) error { return tr.unveil(t, &st) })
+	}
+	return tr.a.finishLarge(st.graves, func(t *opTx) error { return tr.unveil(t, &st) })
+}
+
+// digLarge writes the graves of what is moved, where they are too large for the
+// last transaction.
+func (tr *transfer) digLarge(st *staging) error {
+	src := tr.a.working.boxes[tr.src]
+	if src == nil || src.snap == nil {
+		return errChanged
+	}
+	positions := make([]int, len(st.rows))
+	for i := range st.rows {
+		positions[i] = st.rows[i].position
+	}
+	if countRanges(src.snap, positions) <= tr.a.store.opts.ExpungeRanges {
+		return nil
+	}
+	graves, err := tr.a.digLarge(tr.src, src, positions)
+	st.graves = graves
+	return err
 }
 
 // step runs one transaction of a large transfer. It is called by the
@@ -485,7 +462,7 @@ func (tr *transfer) unveil(t *opTx, st *staging) error {
 	// The rows are on disk with this mod-sequence, which nobody has seen yet.
 	dst.modseq, dst.kw, dst.loose = st.hole.modseq, st.kw, st.loose
 	dst.c.uidNext = max(dst.c.uidNext, st.first+imap.UID(len(st.rows)))
-	return tr.finish(src, dst, st.rows, st.first)
+	return tr.finish(src, dst, st.rows, st.first, st.graves)
 }
 
 // takeUIDs gives out n UIDs.
