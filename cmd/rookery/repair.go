@@ -102,6 +102,9 @@ func (o *repairOutput) finish(res *daemon.RepairResult) error {
 		}{res, o.found, o.notes})
 	}
 	looked := fmt.Sprintf("%s, %s (%s)", count(res.Accounts, "account"), count(res.Messages, "message"), size(res.Bytes))
+	for _, text := range res.JournalRenewed {
+		o.line("journal of the index: it was damaged, and has a new state of the index now: %s", text)
+	}
 	if !res.Needed {
 		o.line("clean, nothing to repair: %s", looked)
 		return o.err

@@ -28,6 +28,11 @@ type check struct {
 	*storage
 	report func(admin.Event)
 	res    admin.CheckResult
+
+	// repairing says that damage to the journal alone is no reason to make the index
+	// again; rotten is what it is then.
+	repairing bool
+	rotten    []string
 }
 
 func (k *check) found(d admin.Defect) {
@@ -67,15 +72,21 @@ func (k *check) run(ctx context.Context) error {
 	return k.messages(ctx)
 }
 
-// journal compares an index that no server has with its journal.
+// journal verifies the journal of the index, and compares an index that no server has
+// with it.
 func (k *check) journal(ctx context.Context) error {
 	if !k.looking {
-		return nil
+		problems, err := k.kv.VerifyJournal(ctx)
+		k.foundJournal(problems, "start the server again, which saves a new state of the index in it")
+		return err
 	}
 	var w mailstore.JournalWitness
-	_, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), mailstore.DerivedRange, &w)
+	report, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, &w)
 	if err != nil {
 		return err
+	}
+	if k.rotten = report.Problems; !k.repairing {
+		k.foundJournal(k.rotten, fmt.Sprintf("run `rookery check --repair --data %s`, or start a server, which save a new state of the index in it", k.dir.Join()))
 	}
 	defects, err := w.Compare(ctx, k.store)
 	if imap.KindOf(err) == imap.Corruption {
@@ -85,6 +96,13 @@ func (k *check) journal(ctx context.Context) error {
 		k.found(admin.Defect{Account: d.Account, Text: d.Text})
 	}
 	return err
+}
+
+// foundJournal tells what is wrong with the journal.
+func (k *check) foundJournal(problems []string, remedy string) {
+	for _, text := range problems {
+		k.found(admin.Defect{File: k.dir.Join(journalDir), Text: fmt.Sprintf("the journal of the index is damaged, which hits no mail as long as the index is whole: %s (%s)", text, remedy)})
+	}
 }
 
 // messages checks the mailboxes, and reads every message.

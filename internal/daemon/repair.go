@@ -45,17 +45,20 @@ type RepairNote struct {
 // RepairResult says what a repair has done. Where Needed is false nothing was
 // wrong, and nothing was done.
 type RepairResult struct {
-	Needed    bool     `json:"needed"`
-	Kept      string   `json:"kept,omitempty"` // the folder with what was there before
-	Aside     []string `json:"aside,omitempty"`
-	Journal   string   `json:"journal,omitempty"` // what it was good for
-	Accounts  int      `json:"accounts"`
-	Messages  int      `json:"messages"`
-	Bytes     int64    `json:"bytes"`
-	Lost      int      `json:"lost"`
-	Recovered int      `json:"recovered"`
-	Renewed   int      `json:"renewed"`
-	Mended    int      `json:"mended"`
+	Needed  bool     `json:"needed"`
+	Kept    string   `json:"kept,omitempty"` // the folder with what was there before
+	Aside   []string `json:"aside,omitempty"`
+	Journal string   `json:"journal,omitempty"` // what it was good for
+	// JournalRenewed says what was wrong with the journal beside an index in which nothing
+	// was: a new state is saved in it.
+	JournalRenewed []string `json:"journal_renewed,omitempty"`
+	Accounts       int      `json:"accounts"`
+	Messages       int      `json:"messages"`
+	Bytes          int64    `json:"bytes"`
+	Lost           int      `json:"lost"`
+	Recovered      int      `json:"recovered"`
+	Renewed        int      `json:"renewed"`
+	Mended         int      `json:"mended"`
 }
 
 // RepairRequest says what to repair.
@@ -123,7 +126,7 @@ func (r *repairing) run(ctx context.Context) error {
 	}
 	if clean {
 		r.res.Needed = false
-		return nil
+		return r.renewJournal(ctx)
 	}
 	kept := r.keptName()
 	if err := r.markFinished(kept); err != nil {
@@ -197,20 +200,36 @@ func (r *repairing) rebuild(ctx context.Context) (clean bool, err error) {
 	}
 	defer func() { err = errors.Join(err, old.closeEngines()) }()
 	r.step("checking")
-	k := &check{storage: old, report: func(e admin.Event) {
+	k := &check{storage: old, repairing: true, report: func(e admin.Event) {
 		r.req.Report(RepairEvent{Done: e.Done, Total: e.Total, Defect: e.Defect})
 	}}
 	if err := k.run(ctx); err != nil {
 		return false, err
 	}
+	r.res.JournalRenewed = k.rotten
 	if k.res.Defects == 0 {
 		r.res.Accounts, r.res.Messages, r.res.Bytes = k.res.Accounts, k.res.Messages, k.res.Bytes
 		return true, nil
 	}
+	r.res.JournalRenewed = nil // there will be another one
 	if err := r.fs.RemoveAll(r.dir.Join(repairDir)); err != nil {
 		return false, err
 	}
 	return false, r.build(ctx, old)
+}
+
+// renewJournal saves a state of an index in which nothing is wrong in its journal,
+// where that is damaged.
+func (r *repairing) renewJournal(ctx context.Context) error {
+	if len(r.res.JournalRenewed) == 0 {
+		return nil
+	}
+	r.step("the index is whole, its journal is damaged: saving a new state in it")
+	s, err := openIn(ctx, r.dir, tuning{log: r.log, fs: r.fs})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.kv.RenewJournal(ctx), s.closeStore())
 }
 
 // build makes the new index and verifies it.

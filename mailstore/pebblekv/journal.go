@@ -123,15 +123,16 @@ func (j *journal) compare() error {
 	if err != nil {
 		return err
 	}
+	for _, l := range readLogs(j.fs, j.dir(), begunName) {
+		j.begun = append(j.begun, l.number)
+	}
 	closed := readLogs(j.fs, j.dir(), closedName)
 	j.gap = len(closed) == 0
 	for _, name := range own {
 		if n, ok := parseLog(name); ok && len(closed) > 0 && n > closed[len(closed)-1].number {
 			j.gap = true
+			j.rotten = j.rotten || !slices.Contains(j.begun, n) // used without it
 		}
-	}
-	for _, l := range readLogs(j.fs, j.dir(), begunName) {
-		j.begun = append(j.begun, l.number)
 	}
 	if len(j.begun) == 0 {
 		return nil

@@ -99,6 +99,15 @@ func (j *journal) looks() bool {
 	return true
 }
 
+// RenewJournal saves a state of the store that alone counts in its journal: nothing
+// older is kept.
+func (kv *KV) RenewJournal(ctx context.Context) error {
+	if kv.journal != nil {
+		kv.journal.rots()
+	}
+	return kv.SaveState(ctx)
+}
+
 // complete makes the journal ready for a new state: what comes behind that is in
 // the newest log. j.saving is held.
 func (j *journal) complete() (rotten bool, err error) {

@@ -108,7 +108,7 @@ func TestJournalVerify(t *testing.T) {
 	}
 	verify := func() []string {
 		t.Helper()
-		r, err := pebblekv.ReadJournal(context.Background(), fs, "data/journal", derivedT, nil)
+		r, err := pebblekv.ReadJournal(context.Background(), fs, "data/journal", "data/index", derivedT, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

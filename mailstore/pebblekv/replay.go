@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
@@ -118,14 +119,23 @@ func (kv *KV) Replay(ctx context.Context, disk vfs.FS, root, index string, reade
 	return &JournalReport{Problems: problems}, nil
 }
 
-// ReadJournal reads all that the newest journal in root has, and verifies it. reader is told of what counts: the newest saved state, and what
+// ReadJournal reads all that the newest journal in root has, and verifies it; index is
+// the folder of the store that it is of. reader is told of what counts: the newest saved state, and what
 // comes behind it, but for records that were deleted since then or are derived. All
 // the rest has to be there for the case that this state gets damaged, so what is wrong
 // with it is in the report, too.
-func ReadJournal(ctx context.Context, disk vfs.FS, root string, derived func(driver.Account, []byte) []byte, reader JournalReader) (*JournalReport, error) {
+func ReadJournal(ctx context.Context, disk vfs.FS, root, index string, derived func(driver.Account, []byte) []byte, reader JournalReader) (*JournalReport, error) {
 	epochs, err := listEpochs(disk, root)
-	if err != nil || len(epochs) == 0 {
-		return &JournalReport{}, err
+	if err != nil {
+		return nil, imap.E("index journal", imap.Unavailable, err)
+	}
+	if own, err := readText(disk, disk.PathJoin(index, epochName)); err == nil && isEpoch(own) && !slices.Contains(epochs, own) {
+		r := &JournalReport{}
+		r.problem("%s is gone", disk.PathJoin(root, own))
+		return r, nil
+	}
+	if len(epochs) == 0 {
+		return &JournalReport{}, nil
 	}
 	p := newReplay(disk, root, epochs[0], "", derived, reader)
 	p.all = true
@@ -199,8 +209,17 @@ func (p *replay) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.all && len(states) == 0 && p.isNew() {
+		return nil
+	}
 	p.report.problem("%s has no saved state that can be read", p.dir)
 	return nil
+}
+
+// isNew reports whether a journal may have been begun just now, before the power went:
+// its first state is saved at the end of the store's opening.
+func (p *replay) isNew() bool {
+	return len(readLogs(p.fs, p.dir, begunName)) <= 1 && len(readLogs(p.fs, p.dir, closedName)) == 0
 }
 
 // logsAlone replays logs behind nothing.
