@@ -15,6 +15,7 @@ package crashfs
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -156,6 +157,21 @@ func Nth(n, times int, err error, match func(errorfs.Op) bool) func(errorfs.Op) 
 		}
 		return nil
 	}
+}
+
+// FailNth fails the n-th of the changing operations that follow, counted from 1, and
+// the times-1 after it, with err. failed reports whether it has come to that.
+func (f *FS) FailNth(n, times int, err error) (failed func() bool) {
+	var hit atomic.Bool
+	nth := Nth(n, times, err, changes)
+	f.Fail(func(op errorfs.Op) error {
+		err := nth(op)
+		if err != nil {
+			hit.Store(true)
+		}
+		return err
+	})
+	return hit.Load
 }
 
 // Changes matches every operation that changes something, for [Nth].

@@ -38,6 +38,40 @@ func TestDriverOnAFailingDisk(t *testing.T) {
 	})
 }
 
+// TestDriverWithFaults: the suite with a disk that fails in front of callers, that
+// loses power, and that damages what it has.
+func TestDriverWithFaults(t *testing.T) {
+	for name, opts := range map[string]bloblog.Options{
+		"Defaults":   {},
+		"Compressed": {Compress: bloblog.Zstd, SegmentBytes: 100_000, MaxWaste: 0.1, OpenFiles: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+				opts := opts
+				fs := crashfs.New()
+				failed := func() bool { return false }
+				h := drivertest.Harness{
+					Persistent: true,
+					OpenBlobs: func(t *testing.T) driver.Blobs {
+						opts.FS = fs
+						return open(t, "blobs", opts)
+					},
+					FailAt: func(n, times int) { failed = fs.FailNth(n, times, syscall.EIO) },
+					Heal: func(*testing.T) bool {
+						fs.Fail(nil)
+						return failed()
+					},
+					Crash: func(*testing.T) { fs = fs.Clones()[0].FS },
+				}
+				if opts.Compress == bloblog.Uncompressed { // else see TestDamagedCompressed
+					h.Damage = func(t *testing.T, content []byte) { damage(t, fs, content[:60], 30) }
+				}
+				return h
+			})
+		})
+	}
+}
+
 // TestBadPlace: where one file cannot be written to any more, another serves,
 // for short blobs and for long ones.
 func TestBadPlace(t *testing.T) {

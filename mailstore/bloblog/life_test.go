@@ -211,7 +211,7 @@ func TestDeletesAreRemembered(t *testing.T) {
 }
 
 // damage changes one byte at the place of needle, in the last file that has it.
-func damage(t testing.TB, fs *vfs.MemFS, needle []byte, offset int) {
+func damage(t testing.TB, fs vfs.FS, needle []byte, offset int) {
 	t.Helper()
 	names, err := fs.List("blobs")
 	must(t, err)

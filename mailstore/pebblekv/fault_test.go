@@ -255,6 +255,36 @@ func TestDriverOnAFailingDisk(t *testing.T) {
 	})
 }
 
+// TestDriverWithFaults: the suite with a disk that fails in front of callers, and
+// that loses power.
+func TestDriverWithFaults(t *testing.T) {
+	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
+		var kv *pebblekv.KV
+		fs := crashfs.New()
+		failed := func() bool { return false }
+		return drivertest.Harness{
+			Persistent: true,
+			OpenKV: func(t *testing.T) driver.KV {
+				var err error
+				kv, err = pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: quiet(), MemTableBytes: 64 << 10, Journal: "journal", JournalBytes: 20_000})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return kv
+			},
+			FailAt: func(n, times int) { failed = fs.FailNth(n, times, syscall.EIO) },
+			Heal: func(t *testing.T) bool {
+				fs.Fail(nil)
+				if err := kv.Reopen(); err != nil {
+					t.Error(err)
+				}
+				return failed()
+			},
+			Crash: func(*testing.T) { fs = fs.Clones()[0].FS },
+		}
+	})
+}
+
 // TestFaultWhileOpening fails each operation of an opening that has a log to
 // read back, reading ones too. It fails, or it works; and the next one works.
 func TestFaultWhileOpening(t *testing.T) {

@@ -16,25 +16,26 @@
 //	View: consistent, after Updates that returned   ViewIsASnapshot ViewsAreAtomic ViewSeesReturnedUpdates ViewDuringUpdate
 //	Update: one after the other, own writes, atomic Serialised OwnWrites Rollback WaitEndsWithContext ContextEnded
 //	Update: other accounts do not wait; MaxTxnBytes AccountsDoNotWait AccountsAreApart BigTransaction
-//	durable                                         Reopen
+//	Update: when it fails, and kinds of errors       Fails TooLarge
+//	durable                                         Reopen Crash
 //	Get, Scan, Set, Delete, DeleteRange             OrderAndBounds ScanStops ReadsInsideScan DeleteRange RandomAgainstModel
 //	who owns slices, and for how long               CallerMayReuseSlices ValuesStay
 //	Watch (its stop; a hint promises no more)       Watch
 //	KV.Close                                        CloseWaits Closed
 //	Create, Write, Finish, ReadAt of a Writer       Sizes UnknownSize WrongSize ReadBack WriterOutlivesContext SlowWriters
 //	Release, pins                                   ReleaseUnfinished DeleteWhilePinned SweepSparesPinned
-//	Sync                                            SyncTogether ManyWriters Reopen
-//	Open, Blob                                      PartialReads ReadTogether UnknownRefs DeleteWhileOpen
+//	Sync                                            SyncTogether ManyWriters Reopen Crash Fails
+//	Open, Blob                                      PartialReads ReadTogether UnknownRefs DeleteWhileOpen Damage
 //	Delete, Sweep, List                             Delete ReadersAndDeleters Sweep SweepBesideWriters ListMeta ListStops
 //	Refs are never given out twice                  RefsAreNeverReused RefsAreNeverReusedAfterReopen Skip
 //	Blobs.Close                                     Closed
 //
-// It cannot prove what happens when power or the disk fails, and it cannot break
-// checksums: only an engine's author knows how. The embedded engines have tests
-// of their own for that, named alike: TestCutAtEveryOperation,
-// TestFaultAtEveryOperation, TestDamageIsFound, TestRefusesTooLargeTransaction, and
+// What happens when power or the disk fails, and to damaged bytes, it can only prove
+// with the help of an engine's author: by Harness.Crash, FailAt with Heal, and
+// Damage. The embedded engines do that with internal/crashfs, and have tests of
+// their own that go further: TestCutAtEveryOperation, TestFaultAtEveryOperation, and
 // TestDriverOnAFailingDisk, which runs this suite where operations that no caller
-// waits for fail. Start from internal/crashfs.
+// waits for fail.
 package drivertest
 
 import (
@@ -57,6 +58,26 @@ type Harness struct {
 	// Persistent says that a store which was closed and opened again has what
 	// was in it.
 	Persistent bool
+
+	// What follows makes the engine fail. Where it is nil, the tests that need it
+	// are not run.
+
+	// FailAt has the n-th operation on what the engine keeps its bytes in (a disk, a
+	// connection) fail, counted from 1 and from now on, and the times-1 that follow
+	// it. At least all that change something count. Heal ends that, has the store
+	// that is open go on, and reports whether anything has failed since FailAt.
+	FailAt func(n, times int)
+	Heal   func(t *testing.T) (failed bool)
+
+	// Crash ends the store that is open as a power cut does: what is opened next has
+	// what was durable, and the store that was open is not used any more, though it
+	// will be closed. Persistent must be set.
+	Crash func(t *testing.T)
+
+	// Damage changes a byte of what is stored of the blob that has this content,
+	// which begins with some bytes that cannot be compressed. The store is closed.
+	// Persistent must be set.
+	Damage func(t *testing.T, content []byte)
 }
 
 // Run runs the whole suite; fresh makes a Harness with an empty store.
@@ -75,12 +96,22 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 	})
 }
 
-// A test is one property. needsReopen leaves it out for engines that forget.
+// A test is one property. needsReopen leaves it out for engines that forget, needs
+// for those whose Harness lacks something. Instead of run it may have runMany, which
+// makes Harnesses of its own.
 type test struct {
 	name        string
 	needsReopen bool
+	needs       func(h Harness) bool
 	run         func(t *testing.T, h Harness)
+	runMany     func(t *testing.T, fresh func(t *testing.T) Harness)
 }
+
+func needsFaults(h Harness) bool { return h.FailAt != nil && h.Heal != nil }
+
+func needsCrash(h Harness) bool { return h.Crash != nil }
+
+func needsDamage(h Harness) bool { return h.Damage != nil }
 
 func runAll(t *testing.T, fresh func(t *testing.T) Harness, tests []test) {
 	for _, tc := range tests {
@@ -88,6 +119,13 @@ func runAll(t *testing.T, fresh func(t *testing.T) Harness, tests []test) {
 			h := fresh(t)
 			if tc.needsReopen && !h.Persistent {
 				return // nothing outlives a Close here, by design
+			}
+			if tc.needs != nil && !tc.needs(h) {
+				return // the author of this engine gives no way to do that
+			}
+			if tc.runMany != nil {
+				tc.runMany(t, fresh)
+				return
 			}
 			tc.run(t, h)
 		})

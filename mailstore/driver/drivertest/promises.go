@@ -5,8 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
@@ -51,31 +54,60 @@ func kvValuesStay(t *testing.T, h Harness) {
 	}))
 }
 
-// kvCloseWaits: a transaction that runs when Close is called is finished, and
-// Close returns behind it.
+// kvCloseWaits: transactions and views that run when Close is called are
+// finished, and Close returns behind them.
 func kvCloseWaits(t *testing.T, h Harness) {
 	kv := h.OpenKV(t)
-	inside, release := make(chan struct{}), make(chan struct{})
-	updated, closed := make(chan error, 1), make(chan error, 1)
-	var once sync.Once
+	release := make(chan struct{})
+	inside := make(chan struct{}, 4) // more where fn is run again
+	var running atomic.Int32
+	running.Store(2)
+	ends := make(chan error, 2)
 	go func() {
-		updated <- kv.Update(context.Background(), 1, func(tx driver.Txn) error {
-			once.Do(func() { close(inside) })
+		ends <- kv.Update(context.Background(), 1, func(tx driver.Txn) error {
+			inside <- struct{}{}
 			<-release
 			return tx.Set([]byte("a"), []byte("1"))
 		})
+		running.Add(-1)
+	}()
+	go func() {
+		ends <- kv.View(context.Background(), 2, func(r driver.Reader) error {
+			inside <- struct{}{}
+			<-release
+			defer running.Add(-1)
+			_, _, err := r.Get([]byte("a")) // it can still be read
+			return err
+		})
 	}()
 	<-inside
-	go func() { closed <- kv.Close() }()
+	<-inside
+	closed := make(chan error, 1)
+	left := int32(-1)
+	go func() {
+		err := kv.Close()
+		left = running.Load()
+		closed <- err
+	}()
+	// A Close that does not wait has time to return; how much can only hide one.
+	for range 100 {
+		runtime.Gosched()
+		time.Sleep(200 * time.Microsecond)
+	}
 	select {
-	case <-closed:
-		t.Error("Close returned while a transaction ran")
-		closed <- nil
+	case err := <-closed:
+		t.Errorf("Close returned while a transaction and a view ran: %v", err)
+		closed <- err
 	default:
 	}
 	close(release)
-	must(t, <-updated)
+	must(t, <-ends)
+	must(t, <-ends)
 	must(t, <-closed)
+	// What has returned to Close need not have returned to its caller yet.
+	if left > 1 {
+		t.Errorf("Close returned before the view had ended")
+	}
 	if !h.Persistent {
 		return
 	}
