@@ -11,6 +11,7 @@ import (
 	"github.com/rookery-mail/rookery/internal/crashfs"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/driver"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
@@ -21,19 +22,34 @@ type disk struct {
 	store *mailstore.Store
 }
 
-func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options, messages bloblog.Options) *disk {
+// openDisk opens a store whose log waits for the messages, as the daemon's does, or,
+// with apart, one whose engines know nothing of each other.
+func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options, messages bloblog.Options, apart bool) *disk {
+	t.Helper()
+	messages.FS, messages.Manual = fs, true
+	return openEmbedded(t, opts, messages, pebblekv.Options{FS: fs}, apart)
+}
+
+func openEmbedded(t *testing.T, opts mailstore.Options, messages bloblog.Options, index pebblekv.Options, apart bool) *disk {
 	t.Helper()
 	opts = quiet(opts)
-	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	messages.FS, messages.Logger, messages.Manual = fs, opts.Logger, true
+	messages.Logger, index.Logger = opts.Logger, opts.Logger
 	blobs, err := bloblog.Open("blobs", messages)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := mailstore.Open(ctx, kv, blobs, opts)
+	if !apart {
+		index.Blobs = blobs
+	}
+	kv, err := pebblekv.Open("kv", index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messagesOf driver.Blobs = blobs
+	if !apart {
+		messagesOf = kv.Blobs()
+	}
+	store, err := mailstore.Open(ctx, kv, messagesOf, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,12 +193,14 @@ func TestCutAtEveryOperation(t *testing.T) {
 		"indexes in pieces":    {TextBatch: 2, TxnBytes: 1000},
 	} {
 		opts.Now = func() time.Time { return now }
-		t.Run(name, func(t *testing.T) {
-			cuts := crashfs.EveryCut(t, 1, func() crashfs.Scenario { return crashScenario(opts, bloblog.Options{}) })
-			if cuts < 10 {
-				t.Errorf("only %d cuts", cuts)
-			}
-		})
+		for _, apart := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/apart=%v", name, apart), func(t *testing.T) {
+				cuts := crashfs.EveryCut(t, 1, func() crashfs.Scenario { return crashScenario(opts, bloblog.Options{}, apart) })
+				if cuts < 10 {
+					t.Errorf("only %d cuts", cuts)
+				}
+			})
+		}
 	}
 }
 
@@ -199,7 +217,7 @@ func TestCutAtEveryOperationCompressed(t *testing.T) {
 		"small segments": {Compress: bloblog.Zstd, SegmentBytes: 500, MaxWaste: 0.1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cuts := crashfs.EveryCut(t, step, func() crashfs.Scenario { return crashScenario(opts, messages) })
+			cuts := crashfs.EveryCut(t, step, func() crashfs.Scenario { return crashScenario(opts, messages, false) })
 			if cuts < 10 {
 				t.Errorf("only %d cuts", cuts)
 			}
@@ -207,7 +225,7 @@ func TestCutAtEveryOperationCompressed(t *testing.T) {
 	}
 }
 
-func crashScenario(opts mailstore.Options, messages bloblog.Options) crashfs.Scenario {
+func crashScenario(opts mailstore.Options, messages bloblog.Options, apart bool) crashfs.Scenario {
 	var dumps []string // after each step, the first before all
 	acknowledged := -1 // index in dumps
 	note := func(t *testing.T, fs *crashfs.FS, a *mailstore.Account) {
@@ -219,7 +237,7 @@ func crashScenario(opts mailstore.Options, messages bloblog.Options) crashfs.Sce
 	}
 	return crashfs.Scenario{
 		Run: func(t *testing.T, fs *crashfs.FS) {
-			d := openDisk(t, fs, opts, messages)
+			d := openDisk(t, fs, opts, messages, apart)
 			a := d.account(t)
 			note(t, fs, a)
 			for _, s := range crashSteps() {
@@ -232,7 +250,7 @@ func crashScenario(opts mailstore.Options, messages bloblog.Options) crashfs.Sce
 			d.close(t)
 		},
 		Check: func(t *testing.T, fs *crashfs.FS) {
-			d := openDisk(t, fs, opts, messages)
+			d := openDisk(t, fs, opts, messages, apart)
 			a := d.account(t)
 			got := dump(t, a)
 			if next := acknowledged + 1; (acknowledged < 0 || got != dumps[acknowledged]) && (next >= len(dumps) || got != dumps[next]) {

@@ -71,20 +71,7 @@ func reads(op errorfs.Op) bool {
 // openBusy opens a store whose segments are small and that tidies up by itself.
 func openBusy(t *testing.T, fs *crashfs.FS, opts mailstore.Options) *disk {
 	t.Helper()
-	opts = quiet(opts)
-	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger, MemTableBytes: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	blobs, err := bloblog.Open("blobs", bloblog.Options{FS: fs, Logger: opts.Logger, SegmentBytes: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := mailstore.Open(ctx, kv, blobs, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &disk{kv, blobs, store}
+	return openEmbedded(t, opts, bloblog.Options{FS: fs, SegmentBytes: 1000}, pebblekv.Options{FS: fs, MemTableBytes: 64 << 10}, false)
 }
 
 // failDisk reports whether the fault was reached.

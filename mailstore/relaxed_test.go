@@ -16,24 +16,12 @@ import (
 // is a moment or, where idle is set, longer than any test.
 func openRelaxed(t *testing.T, fs *crashfs.FS, opts mailstore.Options, idle bool) *disk {
 	t.Helper()
-	opts = quiet(opts)
 	window := 2 * time.Millisecond
 	if idle {
 		window = time.Hour
 	}
-	blobs, err := bloblog.Open("blobs", bloblog.Options{FS: fs, Logger: opts.Logger, SegmentBytes: 1000, MaxWaste: 0.1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	kv, err := pebblekv.Open("kv", pebblekv.Options{FS: fs, Logger: opts.Logger, Relaxed: window, Blobs: blobs, MemTableBytes: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := mailstore.Open(ctx, kv, kv.Blobs(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &disk{kv, blobs, store}
+	return openEmbedded(t, opts, bloblog.Options{FS: fs, SegmentBytes: 1000, MaxWaste: 0.1},
+		pebblekv.Options{FS: fs, Relaxed: window, MemTableBytes: 64 << 10}, false)
 }
 
 // A relaxed store may lose the last commands to a power cut, but no command in

@@ -197,7 +197,8 @@ func appendPadded(rec []byte) []byte {
 	return rec
 }
 
-// finishLong writes what is missing, the header last.
+// finishLong writes what is missing, the header last, and sees to it that little
+// is left for the Sync to do that all others wait for.
 func (w *writer) finishLong(meta []byte) error {
 	if err := w.flush(len(w.pending())); err != nil {
 		return err
@@ -217,6 +218,9 @@ func (w *writer) finishLong(meta []byte) error {
 	head := make([]byte, recordHeadLen)
 	h.encode(head, l.salt, at)
 	if err := l.writeAt(head, w.start); err != nil {
+		return err
+	}
+	if err := w.store.syncSegment(l.seg, nil, vfs.File.SyncData); err != nil {
 		return err
 	}
 	w.kept = w.store.acquire(l.seg.id)

@@ -49,7 +49,7 @@ func openInstance(dir string, opts Options, j *journal, again bool) (*instance, 
 	in.disk = newFreezeFS(opts.FS, dir, in)
 	in.disk.journal = j
 	in.disk.bad.suspect.Store(opts.Still)
-	if opts.Relaxed > 0 && opts.Blobs != nil {
+	if opts.Blobs != nil {
 		in.disk.blobs = opts.Blobs.Sync
 	}
 	opts.FS = in.disk

@@ -42,9 +42,9 @@ type Options struct {
 	// what it lost. 0, the default, loses nothing.
 	Relaxed time.Duration
 
-	// Blobs are what the index names. A relaxed store that has them syncs them
-	// before it syncs itself; then use them by way of [KV.Blobs], and close
-	// them after the KV.
+	// Blobs are what the index names. A store that has them syncs them before it
+	// writes what may name them to its log; use them by way of [KV.Blobs] then,
+	// and close them after the KV. Where they cannot be synced, the store fails.
 	Blobs driver.Blobs
 
 	// Journal, where it is set, is a folder that says the same as the store, and

@@ -12,66 +12,9 @@ import (
 
 // A store with Options.Relaxed acknowledges before the disk has anything. What a
 // crash takes must be whole transactions from the end, and the index must not
-// name a blob that the crash has taken. So the log is held back in memory until
-// the blobs are durable that it may name, which happens at each of its syncs; and
-// blobs are deleted only when the log says, durably, that nobody names them.
-
-// maxHeld is how much of the log is held back at most, in bytes.
-const maxHeld = 4 << 20
-
-// A heldLog is a file of a relaxed store's log. Pebble writes, syncs and closes
-// it from one goroutine.
-type heldLog struct {
-	*logFile
-	sync func(context.Context) error // of the blobs
-	held []byte
-}
-
-func (h *heldLog) Write(p []byte) (int, error) {
-	h.held = append(h.held, p...)
-	if len(h.held) < maxHeld {
-		return len(p), nil
-	}
-	return len(p), h.let()
-}
-
-// let writes what was held back, once it may be written.
-func (h *heldLog) let() error {
-	if len(h.held) == 0 {
-		return nil
-	}
-	blobs := func() error { return h.sync(context.Background()) }
-	if err := h.fs.must("sync the messages before", blobs, nothing); err != nil {
-		return err
-	}
-	_, err := h.logFile.Write(h.held)
-	h.held = h.held[:0]
-	return err
-}
-
-func (h *heldLog) Sync() error {
-	if err := h.let(); err != nil {
-		return err
-	}
-	return h.logFile.Sync()
-}
-
-func (h *heldLog) SyncData() error {
-	if err := h.let(); err != nil {
-		return err
-	}
-	return h.logFile.SyncData()
-}
-
-// SyncTo need not sync.
-func (h *heldLog) SyncTo(int64) (full bool, err error) { return false, nil }
-
-func (h *heldLog) Close() error {
-	if err := h.let(); err != nil {
-		return err
-	}
-	return h.logFile.Close()
-}
+// name a blob that the crash has taken. So the log is held back until the blobs
+// are durable that it may name (heldLog); and blobs are deleted only when the log
+// says, durably, that nobody names them.
 
 // startSyncer makes what a relaxed store has acknowledged durable within the
 // window: a tick and a sync are shorter than it.
@@ -119,23 +62,10 @@ func (kv *KV) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Blobs returns Options.Blobs as they are to be used beside this store. In a
-// relaxed one Sync has nothing to do, and what is deleted stays until nobody
-// can name it any more.
-func (kv *KV) Blobs() driver.Blobs {
-	if kv.opts.Relaxed <= 0 {
-		return kv.opts.Blobs
-	}
-	return relaxedBlobs{kv.opts.Blobs, kv}
-}
-
 type relaxedBlobs struct {
-	driver.Blobs
+	heldBlobs
 	kv *KV
 }
-
-// Sync implements driver.Blobs, within the window.
-func (b relaxedBlobs) Sync(ctx context.Context) error { return ctx.Err() }
 
 // Delete implements driver.Blobs.
 func (b relaxedBlobs) Delete(ctx context.Context, a driver.Account, refs []driver.Ref) error {
