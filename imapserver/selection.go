@@ -2,7 +2,6 @@ package imapserver
 
 import (
 	"context"
-	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -34,16 +33,6 @@ const (
 	flushKeepSeq           // no EXPUNGE: sequence numbers are in use
 )
 
-// storeReport is what a STORE did, so that flush can tell more or less of it.
-type storeReport struct {
-	req    *StoreRequest
-	modseq imap.ModSeq
-	silent bool // tell only what the client cannot know
-	quiet  bool // not even the mod-sequence: the command tells it itself
-	uid    bool // the command was UID STORE
-	expect map[mailindex.FlagsID]string
-}
-
 // flush looks at the mailbox and tells the client what is new, as far as mode
 // allows. It writes nothing where nothing has changed.
 func (s *selection) flush(ctx context.Context, c *Conn, mode flushMode, rep *storeReport) error {
@@ -64,8 +53,12 @@ func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapsho
 	if mode == flushKeepSeq {
 		next = mailindex.WithGhosts(s.view, latest)
 	}
-	old := s.view
-	ch := mailindex.Compare(old, next)
+	old, foreseen := s.view, rep.foresee(s.view, next)
+	var known mailindex.Known
+	if foreseen != nil && (rep.quiet || !c.enabled.condstore) { // else their mod-sequence is news
+		known = foreseen.known
+	}
+	ch := mailindex.CompareUnknown(old, next, known)
 	s.view, s.latest = next, latest
 	s.tellExpunged(c, &ch)
 	s.tellKeywords(c)
@@ -80,7 +73,7 @@ func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapsho
 		}
 		s.tellRecent(c)
 	}
-	s.tellFlags(c, old, ch.Changed, ch.Added, rep)
+	s.tellFlags(c, ch.Changed, ch.Added, rep, foreseen)
 	if mode == flushAll && len(ch.Vanished) > 0 {
 		s.saved = s.saved.Subtract(ch.VanishedUIDs)
 		s.recent = s.recent.Subtract(ch.VanishedUIDs)
@@ -178,7 +171,7 @@ func (s *selection) isRecent(uid imap.UID) bool {
 
 // tellFlags sends FETCH responses for messages whose flags have changed, and
 // for those that a STORE was about, whether they changed or not.
-func (s *selection) tellFlags(c *Conn, old *mailindex.Snapshot, changed []int, added int, rep *storeReport) {
+func (s *selection) tellFlags(c *Conn, changed []int, added int, rep *storeReport, f *foresight) {
 	positions := changed
 	if rep != nil && !rep.silent {
 		positions = s.withStored(changed, added, rep)
@@ -188,10 +181,7 @@ func (s *selection) tellFlags(c *Conn, old *mailindex.Snapshot, changed []int, a
 		t := told{flags: true, modseq: c.enabled.condstore, uid: c.enabled.qresync || c.enabled.rev2}
 		if rep != nil && rep.req.UIDs.Contains(row.UID) {
 			t.uid = t.uid || rep.uid
-			if rep.silent && s.foreseen(old, row, rep) {
-				t.flags = false
-				t.modseq = t.modseq && !rep.quiet
-			}
+			t.flags = !f.sees(row)
 		}
 		if t.flags || t.modseq {
 			s.writeFlagsOf(c, pos, row, t)
@@ -199,35 +189,24 @@ func (s *selection) tellFlags(c *Conn, old *mailindex.Snapshot, changed []int, a
 	}
 }
 
-// withStored adds the positions of stored messages to those that changed.
+// withStored adds the positions of stored messages to those that changed, which
+// ascend.
 func (s *selection) withStored(changed []int, added int, rep *storeReport) []int {
-	all := slices.Clone(changed)
+	all := make([]int, 0, len(changed)+int(rep.req.UIDs.Len()))
 	for uid := range rep.req.UIDs.All() {
-		if pos, ok := s.view.Find(uid); ok && pos < added {
-			all = append(all, pos)
+		pos, ok := s.view.Find(uid)
+		if !ok || pos >= added {
+			continue
 		}
+		for len(changed) > 0 && changed[0] <= pos {
+			if changed[0] < pos {
+				all = append(all, changed[0])
+			}
+			changed = changed[1:]
+		}
+		all = append(all, pos)
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// foreseen reports whether a row has just the flags that the client expects
-// after its STORE.SILENT: then it need not be told.
-func (s *selection) foreseen(old *mailindex.Snapshot, row mailindex.Row, rep *storeReport) bool {
-	pos, ok := old.Find(row.UID)
-	if !ok || row.ModSeq != rep.modseq {
-		return false
-	}
-	was := old.FlagsID(pos)
-	if rep.expect == nil {
-		rep.expect = map[mailindex.FlagsID]string{}
-	}
-	want, ok := rep.expect[was]
-	if !ok {
-		want = flagKey(applyFlags(old.Flags(was).List(), rep.req.Op, rep.req.Flags))
-		rep.expect[was] = want
-	}
-	return want == flagKey(s.view.Flags(row.Flags).List())
+	return append(all, changed...)
 }
 
 // told says what a FETCH response about flags has in it.
@@ -324,33 +303,4 @@ func (s *selection) present(set imap.UIDSet) imap.UIDSet {
 		}
 	}
 	return uids
-}
-
-// applyFlags is what STORE makes of a message's flags.
-func applyFlags(have []imap.Flag, op FlagOp, with []imap.Flag) []imap.Flag {
-	switch op {
-	case FlagsReplace:
-		return with
-	case FlagsAdd:
-		return append(slices.Clone(have), with...)
-	}
-	return slices.DeleteFunc(slices.Clone(have), func(f imap.Flag) bool {
-		return slices.ContainsFunc(with, func(g imap.Flag) bool { return imap.EqualFlag(f, g) })
-	})
-}
-
-// flagKey is equal for lists that hold the same flags.
-func flagKey(flags []imap.Flag) string {
-	keys := make([]string, 0, len(flags))
-	for _, f := range flags {
-		if !imap.EqualFlag(f, imap.FlagRecent) {
-			keys = append(keys, f.Fold())
-		}
-	}
-	slices.Sort(keys)
-	key := ""
-	for _, k := range slices.Compact(keys) {
-		key += k + " "
-	}
-	return key
 }

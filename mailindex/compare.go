@@ -22,12 +22,20 @@ func (c *Changes) IsEmpty(new *Snapshot) bool {
 // Compare returns what happened between old and new. Pages that both share
 // cost one comparison of pointers. New rows are expected behind the last row
 // of old, as UIDs ascend.
-func Compare(old, new *Snapshot) Changes {
+func Compare(old, new *Snapshot) Changes { return CompareUnknown(old, new, nil) }
+
+// Known reports whether somebody knows already that a row has new flags or a new
+// mod-sequence. was are its flags in the old snapshot, is those in the new one.
+type Known func(uid imap.UID, modseq imap.ModSeq, was, is FlagsID) bool
+
+// CompareUnknown is [Compare] without the changed rows that known says yes to.
+// nil says no.
+func CompareUnknown(old, new *Snapshot, known Known) Changes {
 	if old == new {
 		return Changes{Added: new.n}
 	}
 	var c Changes
-	walk(old, new, &comparison{old: old, new: new, c: &c, sameFlags: old.table == new.table})
+	walk(old, new, &comparison{old: old, new: new, c: &c, known: known, sameFlags: old.table == new.table})
 	c.Added, _ = new.Find(old.LastUID() + 1)
 	if old.LastUID() == 1<<32-1 {
 		c.Added = new.n
@@ -100,6 +108,7 @@ func sharedPrefix(old, new *Snapshot, k, l int) bool {
 type comparison struct {
 	old, new  *Snapshot
 	c         *Changes
+	known     Known
 	sameFlags bool
 }
 
@@ -115,17 +124,44 @@ func (v *comparison) onlyOld(k, from, to int) {
 func (v *comparison) both(k, i, l, j int) {
 	a, b := v.old.pages[k].marks, v.new.pages[l].marks
 	if a.modseq[i] != b.modseq[j] || v.sameFlags && a.flags[i] != b.flags[j] {
-		v.c.Changed = append(v.c.Changed, int(v.new.starts[l])+j)
+		v.changed(l, j, a.flags[i])
 	}
 }
 
-func (v *comparison) sharedRows(k, l int) {
-	if v.old.pages[k].marks == v.new.pages[l].marks {
+// changed notes that row j of new's page l has changed.
+func (v *comparison) changed(l, j int, was FlagsID) {
+	p := v.new.pages[l]
+	if v.known != nil && v.known(p.rows.uid[j], p.marks.modseq[j], was, p.marks.flags[j]) {
 		return
 	}
-	for i := range v.old.pages[k].n {
-		v.both(k, i, l, i)
+	v.c.Changed = append(v.c.Changed, int(v.new.starts[l])+j)
+}
+
+func (v *comparison) sharedRows(k, l int) {
+	a, b := v.old.pages[k].marks, v.new.pages[l].marks
+	if a == b {
+		return
 	}
+	n := v.old.pages[k].n
+	for from := 0; from < n; from += blockRows {
+		if from+blockRows <= n && sameMarks(a, b, from) {
+			continue
+		}
+		for i := from; i < min(from+blockRows, n); i++ {
+			v.both(k, i, l, i)
+		}
+	}
+}
+
+// blockRows is how many rows are compared at a time: mostly one of a page has
+// changed, and arrays are compared much faster than one row after the other.
+const blockRows = 32
+
+// sameMarks reports whether a block of rows has the same flags, by number, and
+// mod-sequences.
+func sameMarks(a, b *markCols, from int) bool {
+	return *(*[blockRows]imap.ModSeq)(a.modseq[from:]) == *(*[blockRows]imap.ModSeq)(b.modseq[from:]) &&
+		*(*[blockRows]FlagsID)(a.flags[from:]) == *(*[blockRows]FlagsID)(b.flags[from:])
 }
 
 // WithGhosts returns latest with the rows of view that latest lacks put back
