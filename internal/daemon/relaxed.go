@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // relaxedMark is a file that is in the data folder while a relaxed server has
@@ -48,29 +48,14 @@ func (s *storage) settle(ctx context.Context, t tuning, unclean bool) error {
 // mark makes or removes the mark, durably.
 func (s *storage) mark(on bool) error {
 	disk, path := s.dir.FS(), s.dir.Join(relaxedMark)
-	err := disk.Remove(path)
+	var err error
 	if on {
-		err = writeMark(disk, path, relaxedText)
-	}
-	if err == nil {
-		var dir vfs.File
-		if dir, err = disk.OpenDir(s.dir.Join()); err == nil {
-			err = errors.Join(dir.Sync(), dir.Close())
-		}
+		err = durable.WriteFile(disk, path, relaxedText, "rookery-datadir")
+	} else if err = disk.Remove(path); err == nil {
+		err = durable.SyncDir(disk, s.dir.Join())
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
-}
-
-func writeMark(disk vfs.FS, path, text string) error {
-	f, err := disk.Create(path, "rookery-datadir")
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write([]byte(text)); err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/datadir"
@@ -164,21 +165,13 @@ func dropRepair(dir *datadir.Dir) error {
 		return nil // it is on its way, or lost: see hasMail
 	}
 	if err := disk.Remove(dir.Join(repairDir, repairedMark)); err == nil {
-		if err := syncFolder(disk, dir.Join(repairDir)); err != nil {
+		if err := durable.SyncDir(disk, dir.Join(repairDir)); err != nil {
 			return err
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return disk.RemoveAll(dir.Join(repairDir))
-}
-
-func syncFolder(disk vfs.FS, path string) error {
-	d, err := disk.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (r *repairing) keptName() string {
@@ -313,13 +306,8 @@ func (r *repairing) verify(ctx context.Context, kv driver.KV, blobs *bloblog.Sto
 
 // markFinished says, durably, that the new index is whole.
 func (r *repairing) markFinished(kept string) error {
-	if err := writeMark(r.fs, r.dir.Join(repairDir, repairedMark+".new"), kept+"\n"); err != nil {
-		return err
-	}
-	if err := r.fs.Rename(r.dir.Join(repairDir, repairedMark+".new"), r.dir.Join(repairDir, repairedMark)); err != nil {
-		return err
-	}
-	return errors.Join(r.sync(r.dir.Join(repairDir)), r.sync(r.dir.Join()))
+	err := durable.WriteFile(r.fs, r.dir.Join(repairDir, repairedMark), kept+"\n", "rookery-datadir")
+	return errors.Join(err, r.sync(r.dir.Join()))
 }
 
 // put puts the new index in the place of the old one. Each step can be done
@@ -357,7 +345,7 @@ func (r *repairing) move(name, kept string) error {
 	return errors.Join(r.sync(r.dir.Join(kept)), r.sync(r.dir.Join()))
 }
 
-func (r *repairing) sync(path string) error { return syncFolder(r.fs, path) }
+func (r *repairing) sync(path string) error { return durable.SyncDir(r.fs, path) }
 
 // settle opens the store as a server does, which begins its new journal, and
 // puts damaged files of messages aside. The repaired index is in place by now.

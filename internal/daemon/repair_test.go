@@ -20,6 +20,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
 	"github.com/rookery-mail/rookery/internal/crashfs"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailindex"
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -784,7 +785,7 @@ func transplant(t *testing.T, from vfs.FS, to *crashfs.FS) {
 	}
 	made[""] = true
 	for dir := range made {
-		if err := syncFolder(to, dir); err != nil {
+		if err := durable.SyncDir(to, dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -136,7 +137,7 @@ func (d *deadLog) rewrite(force bool, all func() []entry) error {
 	}
 	d.file.Close() // replaced
 	d.file, d.off, d.entries = next, int64(len(appendFrames(nil, keep))), len(keep)
-	return syncDir(d.fs, d.dir)
+	return durable.SyncDir(d.fs, d.dir)
 }
 
 func (d *deadLog) close() error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -52,7 +53,7 @@ func (s *Store) newLane(moved bool) (*lane, error) {
 		return nil, err
 	}
 	if err = writeSegmentHeader(f, g); err == nil {
-		err = syncDir(s.opts.FS, s.dir)
+		err = durable.SyncDir(s.opts.FS, s.dir)
 	}
 	if err != nil {
 		f.Close()

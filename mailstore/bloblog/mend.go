@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -79,7 +80,7 @@ func (s *Store) SetAside(ctx context.Context, to string) (files []string, err er
 		}
 		files = append(files, name)
 	}
-	return files, ioError("blobs set aside", errors.Join(s.sealAll(), syncDir(s.opts.FS, s.dir)))
+	return files, ioError("blobs set aside", errors.Join(s.sealAll(), durable.SyncDir(s.opts.FS, s.dir)))
 }
 
 // damagedSegment reports whether a segment's header or index is damaged.
@@ -139,7 +140,7 @@ func (s *Store) keepFile(g *segment, to string) error {
 	if err := disk.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(disk, disk.PathDir(dir)); err != nil {
+	if err := durable.SyncDir(disk, disk.PathDir(dir)); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -149,5 +150,5 @@ func (s *Store) keepFile(g *segment, to string) error {
 	if err := disk.Link(from, to); err != nil {
 		return err
 	}
-	return syncDir(disk, dir)
+	return durable.SyncDir(disk, dir)
 }

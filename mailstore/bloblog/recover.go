@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -24,7 +25,7 @@ func (s *Store) recover() error {
 	if err := fs.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(fs, fs.PathDir(s.dir)); err != nil {
+	if err := durable.SyncDir(fs, fs.PathDir(s.dir)); err != nil {
 		return err
 	}
 	names, err := fs.List(s.dir)

@@ -209,15 +209,3 @@ func (g *segment) entriesOf(a driver.Account) ([]entry, error) {
 	}
 	return entries, nil
 }
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	if err := d.Sync(); err != nil {
-		d.Close()
-		return err
-	}
-	return d.Close()
-}

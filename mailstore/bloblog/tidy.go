@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // Segments smaller than smallPart of the usual size are merged when there are
@@ -116,7 +118,7 @@ func (s *Store) seal(g *segment, entries []entry, end int64) error {
 	f, moved, sealed := g.file, g.moved, g.sealed
 	g.mu.Unlock()
 	if sealed { // all but the last step was done
-		return syncDir(g.fs, g.dir)
+		return durable.SyncDir(g.fs, g.dir)
 	}
 	if _, err := f.WriteAt(footer, align(end)); err != nil {
 		return err
@@ -131,7 +133,7 @@ func (s *Store) seal(g *segment, entries []entry, end int64) error {
 	g.mu.Lock()
 	g.sealed, g.size = true, align(end)+int64(len(footer))
 	g.mu.Unlock()
-	return syncDir(g.fs, g.dir)
+	return durable.SyncDir(g.fs, g.dir)
 }
 
 // wastefulLocked reports whether the segment is to be emptied, or to be sealed

@@ -18,6 +18,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // Version is the format of the folder that this release writes: the layout of
@@ -99,7 +100,11 @@ func (d *Dir) Format() int { return d.version }
 
 // setFormat notes, durably, that the store has the given version now.
 func (d *Dir) setFormat(version int) error {
-	err := d.replace(formatName, fmt.Sprintf("rookery store\nformat %d\n", version))
+	err := durable.WriteFile(d.fs, d.Join(formatName), fmt.Sprintf("rookery store\nformat %d\n", version), category)
+	if err == nil {
+		// An earlier start may have made the folder and not come to sync it.
+		err = durable.SyncDir(d.fs, d.fs.PathDir(d.path))
+	}
 	if err != nil {
 		return wrap(d.path, err)
 	}
@@ -202,26 +207,6 @@ func (d *Dir) read(name string) (string, error) {
 	return string(p), err
 }
 
-// replace writes a file whole, durably, or not at all.
-func (d *Dir) replace(name, text string) error {
-	tmp := d.Join(name + ".new")
-	f, err := d.fs.Create(tmp, category)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write([]byte(text)); err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := d.fs.Rename(tmp, d.Join(name)); err != nil {
-		return err
-	}
-	// An earlier start may have made the folder and not come to sync it.
-	return errors.Join(d.syncDir(d.path), d.syncDir(d.fs.PathDir(d.path)))
-}
-
 // make makes the folder where it is missing, with those above it, durably.
 func (d *Dir) make() error {
 	var missing []string
@@ -235,19 +220,11 @@ func (d *Dir) make() error {
 		return err
 	}
 	for _, path := range missing {
-		if err := d.syncDir(d.fs.PathDir(path)); err != nil {
+		if err := durable.SyncDir(d.fs, d.fs.PathDir(path)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (d *Dir) syncDir(path string) error {
-	dir, err := d.fs.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func wrap(path string, err error) error {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // A freezeFS stands between Pebble and the disk because Pebble cannot go on
@@ -125,7 +127,7 @@ func (f *freezeFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 		if strings.HasPrefix(f.PathBase(name), "marker.") {
 			// A marker names a manifest, and must not be there without it;
 			// Pebble syncs the folder only behind the two.
-			if err := f.syncDir(); err != nil {
+			if err := durable.SyncDir(f.FS, f.in.dir); err != nil {
 				return nil, err
 			}
 		}
@@ -143,14 +145,6 @@ func (f *freezeFS) create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 		f.journal.add(name)
 	}
 	return g, err
-}
-
-func (f *freezeFS) syncDir() error {
-	d, err := f.FS.OpenDir(f.in.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // ReuseForWrite implements vfs.FS.

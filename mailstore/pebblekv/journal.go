@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -74,7 +75,7 @@ func openJournal(index string, opts Options) (*journal, error) {
 	if err := j.fs.MkdirAll(j.root, 0o700); err != nil {
 		return nil, err
 	}
-	if err := syncFolder(j.fs, j.fs.PathDir(j.root)); err != nil {
+	if err := durable.SyncDir(j.fs, j.fs.PathDir(j.root)); err != nil {
 		return nil, err
 	}
 	name, err := readText(j.fs, j.fs.PathJoin(index, epochName))
@@ -104,16 +105,16 @@ func (j *journal) begin() error {
 	if err := j.fs.MkdirAll(j.dir(), 0o700); err != nil {
 		return err
 	}
-	if err := syncFolder(j.fs, j.root); err != nil {
+	if err := durable.SyncDir(j.fs, j.root); err != nil {
 		return err
 	}
 	if err := j.fs.MkdirAll(j.index, 0o700); err != nil {
 		return err
 	}
-	if err := syncFolder(j.fs, j.fs.PathDir(j.index)); err != nil {
+	if err := durable.SyncDir(j.fs, j.fs.PathDir(j.index)); err != nil {
 		return err
 	}
-	return writeText(j.fs, j.index, epochName, j.epoch+"\n")
+	return durable.WriteFile(j.fs, j.fs.PathJoin(j.index, epochName), j.epoch+"\n", categoryJournal)
 }
 
 // compare notes whether the store goes on where its journal ends: it was closed
@@ -179,7 +180,7 @@ func (j *journal) writeLogs(name string, list []logSize) error {
 	for _, l := range list {
 		fmt.Fprintf(&text, "%d %d\n", l.number, l.size)
 	}
-	return writeText(j.fs, j.dir(), name, text.String())
+	return durable.WriteFile(j.fs, j.path(name), text.String(), categoryJournal)
 }
 
 // listEpochs returns the epochs in a folder, the newest first.
@@ -441,14 +442,6 @@ func (j *journal) prune(keep int) error {
 	return errors.Join(errs...)
 }
 
-func syncFolder(disk vfs.FS, dir string) error {
-	d, err := disk.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func readText(disk vfs.FS, path string) (string, error) {
 	f, err := disk.Open(path)
 	if err != nil {
@@ -457,23 +450,4 @@ func readText(disk vfs.FS, path string) (string, error) {
 	defer f.Close()
 	p, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	return strings.TrimSpace(string(p)), err
-}
-
-// writeText writes a small file, whole and durably, or not at all.
-func writeText(disk vfs.FS, dir, name, text string) error {
-	tmp := disk.PathJoin(dir, name+".new")
-	f, err := disk.Create(tmp, categoryJournal)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write([]byte(text)); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := disk.Rename(tmp, disk.PathJoin(dir, name)); err != nil {
-		return err
-	}
-	return syncFolder(disk, dir)
 }

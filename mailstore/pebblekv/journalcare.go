@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // A journal is needed when the index is lost, and then it is too late to notice that
@@ -124,7 +125,7 @@ func (j *journal) complete() (rotten bool, err error) {
 		return rotten, err
 	}
 	for _, dir := range []string{j.root, j.fs.PathDir(j.root)} {
-		if err := syncFolder(j.fs, dir); err != nil {
+		if err := durable.SyncDir(j.fs, dir); err != nil {
 			return rotten, err
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // A saved state has all keys of the store but those that can be made anew, as
@@ -131,7 +133,7 @@ func writeState(ctx context.Context, j *journal, from uint64, m *moment) (writte
 	if err := j.fs.Rename(tmp, j.path(stateName(from))); err != nil {
 		return 0, err
 	}
-	return s.written, syncFolder(j.fs, j.dir())
+	return s.written, durable.SyncDir(j.fs, j.dir())
 }
 
 // copyKeys passes on what cannot be made anew.

@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/rookery-mail/rookery/internal/durable"
 )
 
 // An index cannot be opened, nor closed in order, without writing something. So a
@@ -137,10 +139,7 @@ func noise(f vfs.File, n int64) error {
 // syncFolder makes it durable that the ballast is there or gone; nothing is lost
 // where it cannot.
 func (g *Guard) syncFolder() {
-	if dir, err := g.opts.FS.OpenDir(g.opts.FS.PathDir(g.opts.Ballast)); err == nil {
-		_ = dir.Sync()
-		_ = dir.Close()
-	}
+	_ = durable.SyncDir(g.opts.FS, g.opts.FS.PathDir(g.opts.Ballast))
 }
 
 // findBallast looks whether there is ballast. g.mu is held, or g is new.
