@@ -33,9 +33,8 @@ type account struct {
 	closed     bool
 	stopWatch  func()
 
-	// working, storing and voids belong to the committer.
+	// working and voids belong to the committer.
 	working working
-	storing []*storing          // large STOREs that are not on disk as a whole yet
 	voids   map[boxNum]struct{} // mailboxes that may have void graves
 
 	tree atomic.Pointer[tree] // published
@@ -81,6 +80,8 @@ type boxState struct {
 	c    counters
 	kw   *keywords
 	snap *mailindex.Snapshot // nil where the rows are not in memory
+
+	storings int // records of STOREs that are not in the rows on disk yet
 }
 
 // shows reports whether nobody can see a difference between two states.
@@ -183,7 +184,6 @@ func (a *account) reload() error {
 	}
 	a.mu.Unlock()
 	var w working
-	var storing []*storing
 	var derived []progress
 	graves, voids := make(map[boxNum][]imap.ModSeq), make(map[boxNum]struct{})
 	err := a.store.kv.View(a.store.ctx, a.num, func(r driver.Reader) (err error) {
@@ -199,9 +199,6 @@ func (a *account) reload() error {
 			return err
 		}
 		if err = readStates(r, w.tree, w.boxes); err != nil {
-			return err
-		}
-		if storing, err = readStoring(r); err != nil {
 			return err
 		}
 		if derived, err = a.readProgress(r); err != nil {
@@ -222,10 +219,8 @@ func (a *account) reload() error {
 	if err != nil {
 		return imap.E("mailstore: read account", imap.Other, err)
 	}
-	a.working, a.storing, a.voids = w, storing, voids
-	// Rows of a mailbox that a large STORE has not reached yet are completed
-	// before anyone reads them.
-	if err := a.resume(); err != nil {
+	a.working, a.voids = w, voids
+	if err := a.dropVoid(); err != nil {
 		return err
 	}
 	for num := range loaded {
@@ -270,6 +265,14 @@ func readStates(r driver.Reader, t *tree, boxes map[boxNum]*boxState) error {
 	if err != nil {
 		return err
 	}
+	storings := make(map[boxNum]int)
+	err = scanPrefix(r, []byte{keyStoring}, func(key, _ []byte) error {
+		storings[boxOfKey(key)]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return scanPrefix(r, []byte{keyCounters}, func(key, value []byte) error {
 		num := boxOfKey(key)
 		c, err := decodeCounters(value)
@@ -280,7 +283,7 @@ func readStates(r driver.Reader, t *tree, boxes map[boxNum]*boxState) error {
 		if kw == nil {
 			kw = newKeywords(nil)
 		}
-		boxes[num] = &boxState{c: c, kw: kw}
+		boxes[num] = &boxState{c: c, kw: kw, storings: storings[num]}
 		return nil
 	})
 }
@@ -319,7 +322,7 @@ func (a *account) publish(states changed) {
 		}
 		grown += indexed - b.indexed
 		b.indexed = indexed
-		if st != nil && st.c.loose >= a.store.foldLimit(&st.c) {
+		if st != nil && (st.c.loose >= a.store.foldLimit(&st.c) || st.storings >= a.store.storingLimit()) {
 			a.unfolded[num] = struct{}{}
 		}
 		if st.shows(old) {
@@ -370,7 +373,9 @@ func (a *account) loadIndex(num boxNum) error {
 	if err != nil {
 		return imap.E("mailstore: read the index of "+n.name, imap.Other, err)
 	}
-	a.working.boxes[num] = &boxState{c: st.c, kw: st.kw, snap: snap}
+	next := *st
+	next.snap = snap
+	a.working.boxes[num] = &next
 	return nil
 }
 

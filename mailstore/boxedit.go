@@ -21,6 +21,8 @@ type boxEdit struct {
 	use    *keywordUse // at the limit of keywords
 	loose  uint64      // loose records written
 
+	storings int // that the mailbox has
+
 	reflagged bool // flags of rows have changed
 
 	lastSet *mailindex.FlagSet // what intern was last asked for
@@ -39,12 +41,14 @@ func (t *opTx) edit(num boxNum, rows bool) (*boxEdit, error) {
 		if err != nil {
 			return nil, err
 		}
-		st = &boxState{c: st.c, kw: st.kw, snap: snap}
+		loaded := *st
+		loaded.snap = snap
+		st = &loaded
 		t.changed[num] = st
 	}
 	e := &boxEdit{
 		t: t, num: num, node: n, c: st.c, kw: st.kw, oldKW: st.kw, base: st.snap,
-		modseq: st.c.highest + 1, codes: make(map[mailindex.FlagsID][]byte),
+		modseq: st.c.highest + 1, storings: st.storings, codes: make(map[mailindex.FlagsID][]byte),
 	}
 	if e.base != nil {
 		e.ed = e.base.Edit()
@@ -139,9 +143,9 @@ func (t *opTx) countLoose(num boxNum, n uint64) {
 	if st == nil || n == 0 {
 		return
 	}
-	c := st.c
-	c.loose += n
-	t.setCounters(num, &boxState{c: c, kw: st.kw, snap: st.snap})
+	next := *st
+	next.c.loose += n
+	t.setCounters(num, &next)
 }
 
 // nextUID gives out a UID.
@@ -263,7 +267,7 @@ func (e *boxEdit) done() {
 		e.t.set(boxKey(keyKeywords, e.num), e.kw.encode())
 	}
 	e.c.loose += e.loose
-	st := &boxState{c: e.c, kw: e.kw}
+	st := &boxState{c: e.c, kw: e.kw, storings: e.storings}
 	if e.base != nil {
 		*e.ed.Meta() = e.c.meta(e.node.uidValidity)
 		st.snap = e.ed.Commit()

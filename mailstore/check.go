@@ -148,11 +148,6 @@ func (c *checker) boxes(r driver.Reader) error {
 			c.found(n, 0, "has no counters")
 			continue
 		}
-		if storing, err := pendingStore(r, num); err != nil {
-			return err
-		} else if storing {
-			continue // its rows are completed when the account is opened
-		}
 		snap, err := readRows(r, num, n.uidValidity, st)
 		if err != nil {
 			if err := c.damaged(n, "the index of the mailbox", err); err != nil {
@@ -172,15 +167,6 @@ func (c *checker) boxes(r driver.Reader) error {
 		}
 	}
 	return nil
-}
-
-// pendingStore reports whether a large STORE is not on disk as a whole yet.
-func pendingStore(r driver.Reader, num boxNum) (pending bool, err error) {
-	err = scanPrefix(r, boxKey(keyStoring, num), func(_, _ []byte) error {
-		pending = true
-		return nil
-	})
-	return pending, err
 }
 
 func (c *checker) counters(n *node, want *counters, snap *mailindex.Snapshot) {

@@ -239,7 +239,7 @@ func (a *account) commit(ops []*op) {
 // transact runs ops in one transaction and, with publish set, shows the
 // outcome. Each op has its own error; the error returned is that of all.
 func (a *account) transact(ops []*op, publish bool) error {
-	if err := a.resume(); err != nil && !errors.Is(err, errStale) {
+	if err := a.dropVoid(); err != nil && !errors.Is(err, errStale) {
 		return imap.E("mailstore: commit", imap.Other, err)
 	}
 	b, err := a.update(ops)

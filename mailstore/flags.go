@@ -2,13 +2,10 @@ package mailstore
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
-	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // FlagOp is what a Store does with its flags.
@@ -43,7 +40,7 @@ type StoreResult struct {
 // mod-sequence.
 func (m *Mailbox) Store(ctx context.Context, req *StoreRequest) (*StoreResult, error) {
 	fs := &flagStore{m: m, req: req}
-	err := m.a.submit(ctx, &op{weight: 10_000, run: fs.run, large: fs.large})
+	err := m.a.submit(ctx, &op{weight: 10_000, run: fs.run})
 	if err != nil {
 		return nil, imap.E("mailstore: store flags in "+m.name, imap.Other, err)
 	}
@@ -65,9 +62,6 @@ func (s *flagStore) run(t *opTx) error {
 	if changed.IsEmpty() {
 		return nil
 	}
-	if changed.Len() > uint64(t.a.store.opts.TxnRows) {
-		return errLarge
-	}
 	if err := s.write(e, changed); err != nil {
 		return err
 	}
@@ -76,16 +70,14 @@ func (s *flagStore) run(t *opTx) error {
 	return nil
 }
 
-// write writes the rows that apply has changed: few or scattered ones from
-// memory, as loose rows; many by going through their pages.
+// write writes what apply has changed: rows by themselves where they are few or
+// far from each other, else one record that says what has become of all of them.
 func (s *flagStore) write(e *boxEdit, changed imap.UIDSet) error {
 	ranges := changed.Ranges()
 	first, _ := e.base.Find(ranges[0].Start)
 	last, _ := e.base.Find(ranges[len(ranges)-1].Stop)
 	if n := int(changed.Len()); n >= e.t.a.store.bulkRows() && worthPage(n, last-first+1) {
-		f := reflag{e: e, op: s.req.Op, flags: s.req.Flags, modseq: e.modseq}
-		_, err := f.write(changed, n)
-		return err
+		return e.putStoring(s.req, changed)
 	}
 	for uid := range changed.All() {
 		i, _ := e.base.Find(uid)
@@ -183,213 +175,3 @@ func applyFlags(op FlagOp, old, flags []imap.Flag) []imap.Flag {
 	}
 	return flags
 }
-
-// storing is a STORE that changes more rows than one transaction can. Its
-// record makes the change durable and visible as a whole; the rows follow, and
-// after a crash they are completed before anyone reads them.
-type storing struct {
-	box    boxNum
-	modseq imap.ModSeq
-	op     FlagOp
-	flags  []imap.Flag
-	uids   imap.UIDSet
-	cursor imap.UID // rows below it have been written
-}
-
-func (s *storing) key() []byte { return modseqKey(keyStoring, s.box, s.modseq) }
-
-func (s *storing) encode() []byte {
-	b := appendUints(nil, uint64(s.op), uint64(len(s.flags)))
-	for _, f := range s.flags {
-		b = appendString(b, string(f))
-	}
-	return mailindex.AppendUIDSet(b, s.uids)
-}
-
-func readStoring(r driver.Reader) ([]*storing, error) {
-	var list []*storing
-	err := scanPrefix(r, []byte{keyStoring}, func(key, value []byte) error {
-		d := decoder{data: value}
-		s := &storing{box: boxOfKey(key), modseq: imap.ModSeq(binary.BigEndian.Uint64(key[5:])), op: FlagOp(d.uint())}
-		for _, f := range d.strings() {
-			s.flags = append(s.flags, imap.Flag(f))
-		}
-		if err := d.err("unfinished change of flags"); err != nil {
-			return err
-		}
-		var err error
-		s.uids, _, err = mailindex.ReadUIDSet(d.data)
-		list = append(list, s)
-		return err
-	})
-	return list, err
-}
-
-// large makes the change by way of a storing record.
-func (s *flagStore) large() error {
-	st := &storing{box: s.m.box.num, op: s.req.Op, flags: s.req.Flags}
-	o := &op{run: func(t *opTx) error {
-		e, err := t.edit(s.m.box.num, true)
-		if err != nil {
-			return err
-		}
-		st.uids, st.modseq = s.apply(e), e.modseq
-		if s.req.Op != FlagsRemove { // keywords that no row gets are none of the mailbox's
-			if _, err := e.code(e.ed.Intern(s.req.Flags)); err != nil {
-				return err // too many keywords
-			}
-		}
-		e.touch()
-		t.set(st.key(), st.encode())
-		e.done()
-		return nil
-	}}
-	if err := s.m.a.transact([]*op{o}, false); err != nil {
-		return err
-	}
-	if o.err != nil {
-		return o.err
-	}
-	s.m.a.storing = append(s.m.a.storing, st)
-	s.m.a.publish(changed{st.box: s.m.a.working.boxes[st.box]})
-	if err := s.m.a.resume(); err != nil {
-		// Nothing is lost: it goes on before the next change.
-		s.m.a.store.opts.Logger.Warn("the rows of a change of flags wait to be written", "account", s.m.a.user, "err", err)
-	}
-	return nil
-}
-
-// resume writes the rows of large STOREs that are not on disk yet, and takes away
-// what is left of large expunges that failed.
-func (a *account) resume() error {
-	if err := a.dropVoid(); err != nil {
-		return err
-	}
-	limit := a.store.opts.TxnRows
-	for len(a.storing) > 0 {
-		s := a.storing[0]
-		next := imap.UID(0)
-		o := &op{run: func(t *opTx) (err error) {
-			next, err = s.writeRows(t, limit)
-			return err
-		}}
-		_, err := a.update([]*op{o})
-		if err = errors.Join(err, o.err); errors.Is(err, errLarge) && limit > 1 {
-			limit /= 2 // rows with many keywords
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		s.cursor = next
-		if next == 0 {
-			a.storing = a.storing[1:]
-		}
-	}
-	return nil
-}
-
-// writeRows writes up to limit rows of a large STORE and returns where to go
-// on, 0 where all is done.
-func (s *storing) writeRows(t *opTx, limit int) (next imap.UID, err error) {
-	st := t.state(s.box)
-	if st == nil {
-		t.delete(s.key())
-		return 0, nil
-	}
-	e := &boxEdit{t: t, num: s.box, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
-	e.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
-	f := reflag{e: e, op: s.op, flags: s.flags, modseq: s.modseq}
-	left := s.uids
-	if s.cursor > 1 {
-		left = left.Subtract(imap.UIDSetOfRange(1, s.cursor-1))
-	}
-	if next, err = f.write(left, limit); err != nil {
-		return 0, err
-	}
-	t.countLoose(s.box, e.loose)
-	if next == 0 {
-		t.delete(s.key())
-	}
-	return next, nil
-}
-
-// reflag changes the flags of rows on disk.
-type reflag struct {
-	e      *boxEdit // for its keywords
-	op     FlagOp
-	flags  []imap.Flag
-	modseq imap.ModSeq // rows that have it already are left alone
-
-	codes codes
-	after map[mailindex.FlagsID]mailindex.FlagsID // what flags become, as numbers in codes
-}
-
-// write changes up to limit rows of uids and returns where to go on, 0 where
-// all is done.
-func (f *reflag) write(uids imap.UIDSet, limit int) (next imap.UID, err error) {
-	reader := rowReader{r: f.e.t.b.tx, box: f.e.num, intern: f.codes.number}
-	err = reader.visit(uids, func(u *unit, rows []int) error {
-		if len(rows) > limit {
-			next, rows = u.rows.UIDs[rows[limit]], rows[:limit]
-		}
-		limit -= len(rows)
-		if err := f.unit(u, rows); err != nil {
-			return err
-		}
-		if next != 0 {
-			return errEnough
-		}
-		return nil
-	})
-	if errors.Is(err, errEnough) {
-		err = nil
-	}
-	return next, err
-}
-
-func (f *reflag) unit(u *unit, rows []int) error {
-	whole, changed := u.page != 0 && worthPage(len(rows), u.rows.Len()), false
-	for _, i := range rows {
-		if u.rows.ModSeqs[i] >= f.modseq {
-			continue
-		}
-		id, err := f.changed(u.rows.Flags[i])
-		if err != nil {
-			return err
-		}
-		u.rows.Flags[i], u.rows.ModSeqs[i], changed = id, f.modseq, true
-		if !whole {
-			row := u.rows.Row(i)
-			f.e.t.putLoose(f.e.num, &row, f.codes.code(id))
-			f.e.loose++
-		}
-	}
-	if whole && changed {
-		f.e.t.repage(f.e.num, u, f.codes.code)
-	}
-	return nil
-}
-
-// changed returns what flags become.
-func (f *reflag) changed(id mailindex.FlagsID) (mailindex.FlagsID, error) {
-	if after, ok := f.after[id]; ok {
-		return after, nil
-	}
-	old, err := f.e.kw.decodeFlags(f.codes.code(id))
-	if err != nil {
-		return 0, err
-	}
-	code, err := f.e.code(f.e.ed.Intern(applyFlags(f.op, old, f.flags)))
-	if err != nil {
-		return 0, err
-	}
-	if f.after == nil {
-		f.after = make(map[mailindex.FlagsID]mailindex.FlagsID)
-	}
-	f.after[id] = f.codes.intern(code)
-	return f.after[id], nil
-}
-
-// errEnough ends a scan.
-var errEnough = errors.New("mailstore: enough")

@@ -63,20 +63,46 @@ func (a *account) foldLoop() {
 	}
 }
 
-// foldBox puts the loose rows of a mailbox into pages.
+// foldBox puts the loose rows of a mailbox into pages, and what storings say into
+// rows, where there is too much of them.
 func (a *account) foldBox(ctx context.Context, num boxNum) error {
-	f := folding{box: num, next: 1}
-	for f.next != 0 {
-		// A run may be repeated, so each begins with what the last step left.
-		var step folding
+	a.mu.Lock()
+	st := a.box(num).state.Load()
+	a.mu.Unlock()
+	if st == nil {
+		return nil
+	}
+	if st.storings >= a.store.storingLimit() {
+		if err := inSteps(ctx, a, settling{box: num, next: 1}); err != nil {
+			return err
+		}
+	}
+	if st.c.loose < a.store.foldLimit(&st.c) {
+		return nil
+	}
+	return inSteps(ctx, a, folding{box: num, next: 1})
+}
+
+// pass is work on a mailbox that goes in steps.
+type pass[P any] interface {
+	*P
+	run(t *opTx) error // makes one step
+	more() bool        // reports whether there is another one
+}
+
+// inSteps makes each step of p an op. A run of one may be repeated, so each begins
+// with what the last one left.
+func inSteps[P any, S pass[P]](ctx context.Context, a *account, p P) error {
+	for S(&p).more() {
+		var step P
 		err := a.submit(ctx, &op{weight: 2 * foldBytes, run: func(t *opTx) error {
-			step = f
-			return step.run(t)
+			step = p
+			return S(&step).run(t)
 		}})
 		if err != nil {
 			return err
 		}
-		f = step
+		p = step
 	}
 	return nil
 }
@@ -89,6 +115,8 @@ type folding struct {
 	old   uint64 // loose records that the pass began with
 	left  uint64 // those that it has left alone
 }
+
+func (f *folding) more() bool { return f.next != 0 }
 
 // run makes one step.
 func (f *folding) run(t *opTx) error {
@@ -111,9 +139,9 @@ func (f *folding) run(t *opTx) error {
 	if err := f.fold(t, uids, more); err != nil || f.next != 0 {
 		return err
 	}
-	c := st.c
-	c.loose = c.loose - min(c.loose, f.old) + f.left
-	t.setCounters(f.box, &boxState{c: c, kw: st.kw, snap: st.snap})
+	next := *st
+	next.c.loose = next.c.loose - min(next.c.loose, f.old) + f.left
+	t.setCounters(f.box, &next)
 	return nil
 }
 

@@ -39,7 +39,8 @@ import (
 //	g box modseq   grave: UIDs whose rows are no longer in the mailbox but
 //	               still hold their messages; one beyond the mod-sequence of a
 //	               mailbox is that of an expunge that was not finished, and void
-//	f box modseq   a large STORE that is to be carried on
+//	f box modseq   a STORE of many messages that is not in their rows yet
+//	               (storing.go)
 //	m msg          message: blob, sizes, thread
 //	d msg          digest, without the fields of the header
 //	a msg          fields of the header that mail programs list mailboxes by

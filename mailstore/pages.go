@@ -13,7 +13,9 @@ import (
 // A row may have a record of its own (it is called loose then): it is in no
 // page yet, or it differs from what its page says; an empty record takes it
 // away. So a change of one row writes one small record, however large the
-// mailbox. What is loose is put into pages later; see fold.go.
+// mailbox. What is loose is put into pages later; see fold.go. A change of the
+// flags of many rows is not in them at first, but in a record of its own; see
+// storing.go.
 //
 // A loose row is either in a page or outside of the UIDs of all pages: rows are
 // only added behind all others, and whoever writes a page takes all rows of its

@@ -235,15 +235,7 @@ func (b *wreckBox) takeExpunged(kind byte, key, value []byte) {
 }
 
 func (b *wreckBox) takeStoring(key, value []byte) {
-	d := decoder{data: value}
-	s := &storing{box: b.num, modseq: imap.ModSeq(numOfKey(key)), op: FlagOp(d.uint())}
-	for _, f := range d.strings() {
-		s.flags = append(s.flags, imap.Flag(f))
-	}
-	err := d.err("unfinished change of flags")
-	if err == nil {
-		s.uids, _, err = mailindex.ReadUIDSet(d.data)
-	}
+	s, err := decodeStoring(key, value)
 	if err != nil {
 		b.loss("the change of flags at mod-sequence %d cannot be read", s.modseq)
 		return
@@ -299,13 +291,20 @@ func (b *wreckBox) live(w *wreck) {
 	for _, s := range b.storing {
 		for uid, row := range b.rows {
 			if s.uids.Contains(uid) && row.ModSeq < s.modseq {
-				old, _ := b.flags(row.Flags)
-				set := b.encode(applyFlags(s.op, old, s.flags))
-				row.Flags, row.ModSeq = set, s.modseq
+				row.Flags, row.ModSeq = b.changed(s, row.Flags), s.modseq
 				b.rows[uid] = row
 			}
 		}
 	}
+}
+
+// changed returns what a change of flags makes of a row's.
+func (b *wreckBox) changed(s *storing, id mailindex.FlagsID) mailindex.FlagsID {
+	if code := b.codes.code(id); len(code) > 0 && len(s.code) > 0 {
+		return b.codes.intern(s.change(code))
+	}
+	old, _ := b.flags(id)
+	return b.encode(applyFlags(s.op, old, s.flags))
 }
 
 // flags decodes flags as far as that goes.

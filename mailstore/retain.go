@@ -184,7 +184,9 @@ func (a *account) forget(b *box) {
 		if inUse || st == nil || st.snap == nil {
 			return nil
 		}
-		st = &boxState{c: st.c, kw: st.kw}
+		bare := *st
+		bare.snap = nil
+		st = &bare
 		a.working.boxes[b.num] = st
 		a.publish(changed{b.num: st})
 		return nil

@@ -10,7 +10,8 @@ import (
 )
 
 // This file reads the rows of a mailbox from disk: pages, and the loose rows
-// beside them and in place of rows of theirs. How they lie there says pages.go.
+// beside them and in place of rows of theirs, with the flags that storings have
+// given them (storing.go). How they lie there says pages.go.
 
 // unit is a piece of what is on disk: a page with the loose rows that override
 // it, or a run of loose rows that are in no page.
@@ -20,6 +21,8 @@ type unit struct {
 	tail  bool     // a run with no page behind it
 	rows  mailindex.Columns
 	loose []imap.UID // all loose records, those included that take rows away
+
+	settled bool // rows have changed by storings
 }
 
 // rowReader reads the rows of a mailbox that are on disk, those included that
@@ -31,6 +34,8 @@ type rowReader struct {
 	keep   bool                                         // units stay valid when the callback has returned
 
 	anyLoose bool // visit goes to all units with loose records
+
+	storings settler
 
 	page, run mailindex.Columns // where units are not kept
 }
@@ -50,6 +55,9 @@ var errPast = errors.New("mailstore: past the last row")
 // units calls fn for each unit with UIDs from first to last, in their order. A
 // page is whole, though rows of it may be outside.
 func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
+	if err := p.begin(); err != nil {
+		return err
+	}
 	l := looseReader{r: p.r, box: p.box, next: first}
 	before := imap.UID(0) // the last row of the page before
 	err := scanRange(p.r, rowKey(nil, keyPage, p.box, first), prefixEnd(boxKey(keyPage, p.box)), func(key, value []byte) error {
@@ -75,6 +83,9 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 		list, err := l.take(u.page, 1<<30)
 		if err == nil {
 			err = p.override(&u, list)
+		}
+		if err == nil {
+			err = p.settle(&u)
 		}
 		if err == nil {
 			err = fn(&u)
@@ -113,6 +124,9 @@ func (p *rowReader) runs(l *looseReader, last imap.UID, tail bool, fn func(u *un
 		}
 		p.run = u.rows
 		u.rows.Remove(gone)
+		if err := p.settle(&u); err != nil {
+			return err
+		}
 		if err := fn(&u); err != nil {
 			return err
 		}
