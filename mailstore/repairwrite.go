@@ -238,9 +238,7 @@ func (f *mending) count(b *wreckBox) {
 
 // renew gives a mailbox a UIDVALIDITY that it never had.
 func (f *mending) renew(b *wreckBox) {
-	t := &opTx{a: &account{store: &Store{opts: f.a.opts.Store.withDefaults()}}, rec: f.rec}
-	b.node.uidValidity = t.newUIDValidity()
-	f.rec.uidValidity = t.rec.uidValidity
+	b.node.uidValidity = f.rec.newUIDValidity(f.a.opts.Store.withDefaults().Now())
 	f.a.note(RepairRenewed, f.a.user, b.node.name, 0, "a new UIDVALIDITY, and mail programs fetch anew: %s", b.doubt)
 }
 

@@ -52,7 +52,7 @@ func (s *Store) MarkRestored(ctx context.Context) error {
 				if n.noSelect {
 					continue
 				}
-				n.uidValidity = t.newUIDValidity()
+				n.uidValidity = t.rec.newUIDValidity(s.now())
 				tree.put(&n)
 				t.set(boxKey(keyBox, num), n.encode())
 			}

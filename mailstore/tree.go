@@ -141,7 +141,7 @@ func (t *opTx) createNumbered(name string, uses []imap.MailboxAttr, num boxNum) 
 	if limit := t.a.store.opts.MaxMailboxes; len(tree.byNum) >= limit {
 		return nil, &imap.Error{Kind: imap.Limit, Text: fmt.Sprintf("an account has up to %d mailboxes", limit)}
 	}
-	n := &node{name: name, num: num, uses: uses, uidValidity: t.newUIDValidity()}
+	n := &node{name: name, num: num, uses: uses, uidValidity: t.rec.newUIDValidity(t.a.store.now())}
 	tree.put(n)
 	t.tree = tree
 	t.set(boxKey(keyBox, n.num), n.encode())
@@ -156,13 +156,13 @@ const latestClock = 1<<32 - 1<<24
 
 // newUIDValidity returns a value greater than any that the account has used,
 // whatever the clock says now or has said before.
-func (t *opTx) newUIDValidity() imap.UIDValidity {
-	clock := t.a.store.now().Unix()
+func (r *accountRec) newUIDValidity(now time.Time) imap.UIDValidity {
+	clock := now.Unix()
 	if clock < 1 || clock > latestClock {
 		clock = 1
 	}
-	t.rec.uidValidity = max(t.rec.uidValidity+1, uint64(clock))
-	return imap.UIDValidity(min(t.rec.uidValidity, 1<<32-1))
+	r.uidValidity = max(r.uidValidity+1, uint64(clock))
+	return imap.UIDValidity(min(r.uidValidity, 1<<32-1))
 }
 
 func (t *opTx) createParents(name string) error {
