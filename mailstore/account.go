@@ -105,7 +105,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 	if a == nil {
 		a = &account{store: s, num: num, user: user, boxes: make(map[boxNum]*box), buried: make(map[boxNum]struct{}), unfolded: make(map[boxNum]struct{}), sweeping: make(chan struct{}, 1)}
 		a.idle = sync.NewCond(&a.queueMu)
-		s.place(a)
+		s.admit(a)
 	}
 	s.mu.Unlock()
 	a.mu.Lock()

@@ -20,25 +20,25 @@ import (
 // or tidies up), and is read anew only when it has gone for good: the garbage
 // collector is what counts the holders.
 
-// place is where the store finds an account. The store's mu guards it.
-type place struct {
+// seat is where the store finds an account. The store's mu guards it.
+type seat struct {
 	account weak.Pointer[account]
 	kept    *account // the same, or nil where it has been let go of
 }
 
-// get returns the account of a place, nil where there is none. The store's mu is
+// get returns the account of a seat, nil where there is none. The store's mu is
 // held.
-func (p *place) get() *account {
+func (p *seat) get() *account {
 	if p == nil {
 		return nil
 	}
 	return p.account.Value()
 }
 
-// place makes a new account findable. s.mu is held.
-func (s *Store) place(a *account) {
+// admit makes a new account findable. s.mu is held.
+func (s *Store) admit(a *account) {
 	found := weak.Make(a)
-	s.accounts[a.num] = &place{account: found}
+	s.accounts[a.num] = &seat{account: found}
 	// The runtime holds what a cleanup holds: not the store, which keeps a.
 	store := weak.Make(s)
 	runtime.AddCleanup(a, func(num driver.Account) {

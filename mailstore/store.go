@@ -138,7 +138,7 @@ type Store struct {
 	repairing bool // nothing is taken away in the background
 
 	mu       sync.Mutex
-	accounts map[driver.Account]*place
+	accounts map[driver.Account]*seat
 	closed   bool
 }
 
@@ -146,7 +146,7 @@ type Store struct {
 // does not close them. The error is of kind ContactAdmin with a text for the
 // operator where the store is newer than this program, or too old for it.
 func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (*Store, error) {
-	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*place)}
+	s := &Store{kv: kv, blobs: blobs, opts: opts.withDefaults(), accounts: make(map[driver.Account]*seat)}
 	s.derivers = newDerivers(&s.opts)
 	s.deriveSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))

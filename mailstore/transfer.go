@@ -176,14 +176,14 @@ func (tr *transfer) run(t *opTx) error {
 	if err != nil {
 		return err
 	}
-	if err := t.place(dst, rows, first); err != nil {
+	if err := t.writeCopies(dst, rows, first); err != nil {
 		return err
 	}
 	return tr.finish(src, dst, rows, first, nil)
 }
 
-// place writes rows of the destination, and counts their messages.
-func (t *opTx) place(dst *boxEdit, rows []sourceRow, first imap.UID) error {
+// writeCopies writes rows of the destination, and counts their messages.
+func (t *opTx) writeCopies(dst *boxEdit, rows []sourceRow, first imap.UID) error {
 	saved := unixNow(t.a.store.now())
 	cols := mailindex.NewColumns(len(rows))
 	for i := range rows {
@@ -331,7 +331,7 @@ func (tr *transfer) large() error {
 		err := tr.step(false, func(t *opTx) error {
 			dst := &boxEdit{t: t, num: st.hole.box, modseq: st.hole.modseq, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 			dst.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
-			err := t.place(dst, chunk, st.first+imap.UID(from))
+			err := t.writeCopies(dst, chunk, st.first+imap.UID(from))
 			loose = dst.loose
 			return err
 		})

@@ -99,13 +99,13 @@ type Store struct {
 	dir  string
 	opts Options
 
-	shared sharedLane    // where short blobs go
-	lanes  chan struct{} // counts those who write long ones
-	group  group         // the callers of Sync
-	graves *deadLog
-	heads  sync.Pool // of firstRead bytes
-	ahead  readAhead
-	opened atomic.Int32
+	shared  sharedLane    // where short blobs go
+	lanes   chan struct{} // counts those who write long ones
+	group   group         // the callers of Sync
+	deadLog *deadLog
+	heads   sync.Pool // of firstRead bytes
+	ahead   readAhead
+	opened  atomic.Int32
 
 	syncCalls atomic.Int64
 	codec     *codec
@@ -289,7 +289,7 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	err := s.sealAll()
-	if e := s.graves.close(); err == nil {
+	if e := s.deadLog.close(); err == nil {
 		err = e
 	}
 	s.closeFiles()

@@ -31,9 +31,9 @@ type deadLog struct {
 }
 
 const (
-	graveLen       = 12
-	frameHead      = 8
-	gravesPerFrame = 4096
+	deadLen      = 12
+	frameHead    = 8
+	deadPerFrame = 4096
 	// rewriteAbove is the number of entries below which the file is left alone,
 	// however few of them are still of use.
 	rewriteAbove = 16 << 10
@@ -60,10 +60,10 @@ func (d *deadLog) load(fn func(ref driver.Ref, length uint32)) (whole bool, err 
 	}
 	for len(p) >= frameHead {
 		n := int(binary.LittleEndian.Uint32(p))
-		if n == 0 || n%graveLen != 0 || n > len(p)-frameHead || binary.LittleEndian.Uint32(p[4:]) != sum(p[frameHead:frameHead+n]) {
+		if n == 0 || n%deadLen != 0 || n > len(p)-frameHead || binary.LittleEndian.Uint32(p[4:]) != sum(p[frameHead:frameHead+n]) {
 			break
 		}
-		for q := p[frameHead : frameHead+n]; len(q) > 0; q = q[graveLen:] {
+		for q := p[frameHead : frameHead+n]; len(q) > 0; q = q[deadLen:] {
 			fn(driver.Ref(binary.LittleEndian.Uint64(q)), binary.LittleEndian.Uint32(q[8:]))
 			d.entries++
 		}
@@ -75,14 +75,14 @@ func (d *deadLog) load(fn func(ref driver.Ref, length uint32)) (whole bool, err 
 
 func appendFrames(p []byte, entries []entry) []byte {
 	for len(entries) > 0 {
-		n := min(len(entries), gravesPerFrame)
+		n := min(len(entries), deadPerFrame)
 		at := len(p)
 		p = append(p, make([]byte, frameHead)...)
 		for _, e := range entries[:n] {
 			p = binary.LittleEndian.AppendUint64(p, uint64(e.ref))
 			p = binary.LittleEndian.AppendUint32(p, e.length)
 		}
-		binary.LittleEndian.PutUint32(p[at:], uint32(n*graveLen))
+		binary.LittleEndian.PutUint32(p[at:], uint32(n*deadLen))
 		binary.LittleEndian.PutUint32(p[at+4:], sum(p[at+frameHead:]))
 		entries = entries[n:]
 	}

@@ -27,12 +27,12 @@ func (s *Store) Delete(ctx context.Context, a driver.Account, refs []driver.Ref)
 			s.opts.Logger.Warn("a blob cannot be deleted now", "account", a, "blob", fmt.Sprintf("%#x", uint64(ref)), "err", err)
 		}
 	}
-	s.bury(entries)
+	s.markDead(entries)
 	return nil
 }
 
-// bury marks records as dead, those that are pinned when their pin ends.
-func (s *Store) bury(entries []entry) {
+// markDead marks records as dead, those that are pinned when their pin ends.
+func (s *Store) markDead(entries []entry) {
 	s.mu.Lock()
 	wanted := false
 	entries = slices.DeleteFunc(entries, func(e entry) bool {
@@ -53,7 +53,7 @@ func (s *Store) bury(entries []entry) {
 	if len(entries) == 0 {
 		return
 	}
-	if err := s.graves.append(entries); err != nil {
+	if err := s.deadLog.append(entries); err != nil {
 		s.opts.Logger.Warn("deleted messages are not noted: their space is taken back after the next sweep only", "err", err)
 	}
 	if wanted {
@@ -193,7 +193,7 @@ func (s *Store) Sweep(ctx context.Context, a driver.Account, named func(driver.R
 		}
 		return ioError("blobs sweep", err)
 	}
-	s.bury(slices.DeleteFunc(list, func(e entry) bool { return named(e.ref) }))
+	s.markDead(slices.DeleteFunc(list, func(e entry) bool { return named(e.ref) }))
 	return nil
 }
 

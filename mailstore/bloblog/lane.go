@@ -269,6 +269,6 @@ func (s *Store) unpin(a driver.Account, ref driver.Ref) {
 	delete(s.pins, ref)
 	s.mu.Unlock()
 	if p != nil && p.deleted != nil {
-		s.bury([]entry{*p.deleted})
+		s.markDead([]entry{*p.deleted})
 	}
 }

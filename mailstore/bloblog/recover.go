@@ -167,8 +167,8 @@ func (s *Store) verify(g *segment, at place) error {
 
 // recoverDead learns what was deleted.
 func (s *Store) recoverDead() error {
-	s.graves = newDeadLog(s.opts.FS, s.dir)
-	whole, err := s.graves.load(func(ref driver.Ref, length uint32) {
+	s.deadLog = newDeadLog(s.opts.FS, s.dir)
+	whole, err := s.deadLog.load(func(ref driver.Ref, length uint32) {
 		// The newest segment may have been lost: its number is not used again, or
 		// new blobs would be taken for deleted ones.
 		s.lastID = max(s.lastID, placeOf(ref).segment)
@@ -180,7 +180,7 @@ func (s *Store) recoverDead() error {
 	if err != nil {
 		return err
 	}
-	return s.graves.rewrite(!whole, s.deadEntries)
+	return s.deadLog.rewrite(!whole, s.deadEntries)
 }
 
 // Skip implements driver.Blobs: segments that are begun from now on have numbers
@@ -203,8 +203,8 @@ func (s *Store) deadEntries() []entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]entry, 0, s.dead.len())
-	for segment, graves := range s.dead {
-		for _, g := range graves {
+	for segment, dead := range s.dead {
+		for _, g := range dead {
 			list = append(list, entry{ref: place{segment, g.off}.ref(), length: g.length})
 		}
 	}

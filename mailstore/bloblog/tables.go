@@ -53,18 +53,18 @@ func (t moveTable) remove(ref driver.Ref) {
 
 // A deadSet has the blobs that were deleted and whose bytes are still there, by
 // the segment in which they were first written: 8 bytes a blob.
-type deadSet map[uint32][]grave
+type deadSet map[uint32][]deadBlob
 
-// A grave is a deleted blob and its length, both in units of alignment.
-type grave struct{ off, length uint32 }
+// A deadBlob is a deleted blob and its length, both in units of alignment.
+type deadBlob struct{ off, length uint32 }
 
-func searchGrave(list []grave, off uint32) (int, bool) {
-	return slices.BinarySearchFunc(list, off, func(g grave, off uint32) int { return cmp.Compare(g.off, off) })
+func searchDead(list []deadBlob, off uint32) (int, bool) {
+	return slices.BinarySearchFunc(list, off, func(g deadBlob, off uint32) int { return cmp.Compare(g.off, off) })
 }
 
 func (d deadSet) has(ref driver.Ref) bool {
 	at := placeOf(ref)
-	_, ok := searchGrave(d[at.segment], at.off)
+	_, ok := searchDead(d[at.segment], at.off)
 	return ok
 }
 
@@ -72,9 +72,9 @@ func (d deadSet) has(ref driver.Ref) bool {
 func (d deadSet) add(ref driver.Ref, length uint32) bool {
 	at := placeOf(ref)
 	list := d[at.segment]
-	i, ok := searchGrave(list, at.off)
+	i, ok := searchDead(list, at.off)
 	if !ok {
-		d[at.segment] = slices.Insert(list, i, grave{at.off, length})
+		d[at.segment] = slices.Insert(list, i, deadBlob{at.off, length})
 	}
 	return !ok
 }
@@ -82,7 +82,7 @@ func (d deadSet) add(ref driver.Ref, length uint32) bool {
 func (d deadSet) remove(ref driver.Ref) {
 	at := placeOf(ref)
 	list := d[at.segment]
-	if i, ok := searchGrave(list, at.off); ok {
+	if i, ok := searchDead(list, at.off); ok {
 		d[at.segment] = slices.Delete(list, i, i+1)
 		if len(list) == 1 {
 			delete(d, at.segment)

@@ -64,7 +64,7 @@ func (s *Store) tidy(ctx context.Context, gently bool) error {
 				return ioError("blobs tidy", err)
 			}
 		}
-		if err := s.graves.rewrite(false, s.deadEntries); err != nil {
+		if err := s.deadLog.rewrite(false, s.deadEntries); err != nil {
 			return ioError("blobs tidy", err)
 		}
 	}
