@@ -16,6 +16,7 @@ type Defect struct {
 	Account string
 	Mailbox string // "" where it is not about one
 	UID     imap.UID
+	Ref     driver.Ref // of the message whose content is damaged or gone, else 0
 	Text    string
 }
 

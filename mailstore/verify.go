@@ -242,6 +242,15 @@ func (c *checker) foundMessage(msg uint64, format string, args ...any) {
 	}
 }
 
+// foundContent is foundMessage for a message whose content is damaged or gone.
+func (c *checker) foundContent(m checkedMessage, format string, args ...any) {
+	known := len(c.defects)
+	c.foundMessage(m.msg, format, args...)
+	for i := range c.defects[known:] {
+		c.defects[known+i].Ref = m.ref
+	}
+}
+
 // rules checks the tree of mailboxes and the sizes of messages in their rows.
 func (c *checker) rules(r driver.Reader) error {
 	uses := make(map[imap.MailboxAttr]string)
@@ -357,11 +366,11 @@ func (c *checker) readAll(ctx context.Context, res *VerifyResult, progress func(
 				}
 				continue
 			}
-			c.foundMessage(msg, "is lost: its content is nowhere in the store")
+			c.foundContent(m, "is lost: its content is nowhere in the store")
 		case imap.Closed:
 			return err
 		default:
-			c.foundMessage(msg, "cannot be read: %v", err)
+			c.foundContent(m, "cannot be read: %v", err)
 		}
 	}
 	return nil

@@ -104,6 +104,13 @@ func verifyBackup(cmd *cobra.Command, std streams, dir string) error {
 	}
 	f := checkFlags{data: dir}
 	err = f.run(cmd, std)
+	if len(problems) > 0 && err == nil {
+		_, err = fmt.Fprintln(std.out, "no message and no mailbox of the backup is hit: what is not as written is needed by none of them, such as what was deleted before. "+
+			"The whole store is not restored from it, single accounts are (`rookery restore --user`)")
+		if err != nil {
+			return err
+		}
+	}
 	if len(problems) > 0 {
 		return exitError{fmt.Errorf("%s of the backup of %s not as written", count(len(problems), "file"), m.Created.Local().Format(time.DateTime)), exitDefects}
 	}

@@ -19,7 +19,9 @@ It works while the server runs, beside everything else, and without a server; th
 folder is not written to. A backup can be checked in the same way.
 
 Each defect is a line on standard output that says which account, mailbox and UID
-it hits, or which file.
+it hits, or which file. Where there are many, it is said first how many there are in
+each mailbox and in each file of messages, and the first of them are printed; all of
+them with --verbose.
 
 With --repair, on a store that no server has, whatever is wrong is made whole
 again: the index from its journal, from what can be read of it, and from the
@@ -41,9 +43,10 @@ const (
 )
 
 type checkFlags struct {
-	data   string
-	json   bool
-	repair bool
+	data    string
+	json    bool
+	repair  bool
+	verbose bool
 }
 
 func newCheck(std streams) *cobra.Command {
@@ -62,6 +65,7 @@ func newCheck(std streams) *cobra.Command {
 	}
 	addDataFlag(cmd, &f.data)
 	cmd.Flags().BoolVar(&f.repair, "repair", false, "make the store whole again; no server may have it")
+	cmd.Flags().BoolVar(&f.verbose, "verbose", false, "print each defect, however many there are")
 	cmd.Flags().BoolVar(&f.json, "json", false, "write the result as one JSON object")
 	return cmd
 }
@@ -71,9 +75,11 @@ func (f *checkFlags) run(cmd *cobra.Command, std streams) error {
 		return err
 	}
 	out := &checkOutput{std: std, json: f.json, p: newProgress(std.err, "bytes"), defects: []admin.Defect{}}
+	out.lines = findings{out: std.out, verbose: f.verbose}
 	res, err := check(cmd, f.data, out)
 	out.p.finish()
 	if err != nil {
+		_ = out.lines.flush(allDefects) // what was found until then
 		return exitError{fmt.Errorf("the store could not be checked: %w", err), exitUnchecked}
 	}
 	if err := out.finish(res); err != nil {
@@ -108,8 +114,11 @@ type checkOutput struct {
 	json    bool
 	p       *progress
 	defects []admin.Defect
-	err     error
+	lines   findings
 }
+
+// allDefects says where all lines of a check are to be had.
+const allDefects = "--verbose prints all, and so does --json"
 
 func (o *checkOutput) event(e admin.Event) {
 	switch {
@@ -119,16 +128,14 @@ func (o *checkOutput) event(e admin.Event) {
 		o.defects = append(o.defects, *e.Defect)
 	default:
 		o.p.finish()
-		if _, err := fmt.Fprintln(o.std.out, *e.Defect); err != nil {
-			o.err = err
-		}
+		o.lines.add("", *e.Defect)
 	}
 }
 
 // finish writes the last line, or the JSON object.
 func (o *checkOutput) finish(res admin.CheckResult) error {
-	if o.err != nil {
-		return o.err
+	if err := o.lines.flush(allDefects); err != nil {
+		return err
 	}
 	if o.json {
 		enc := json.NewEncoder(o.std.out)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,10 +19,11 @@ func (f *checkFlags) runRepair(cmd *cobra.Command, std streams) error {
 	if err := checkData(f.data); err != nil {
 		return err
 	}
-	out := &repairOutput{std: std, json: f.json, p: newProgress(std.err, "bytes"), found: []admin.Defect{}, notes: []daemon.RepairNote{}}
+	out := &repairOutput{lines: findings{out: std.out, verbose: f.verbose}, std: std, json: f.json, p: newProgress(std.err, "bytes"), found: []admin.Defect{}, notes: []daemon.RepairNote{}}
 	res, err := daemon.Repair(cmd.Context(), daemon.RepairRequest{DataDir: f.data, Report: out.event})
 	out.p.finish()
 	if err != nil {
+		_ = out.flush() // what was found until then
 		return exitError{fmt.Errorf("the store could not be repaired: %w", err), exitUnchecked}
 	}
 	if err := out.finish(res); err != nil {
@@ -39,19 +42,32 @@ type repairOutput struct {
 	p     *progress
 	found []admin.Defect
 	notes []daemon.RepairNote
+	lines findings
 	err   error
+}
+
+// flush prints what was found, and what became of it. All of it is in the folder that
+// keeps what was there before.
+func (o *repairOutput) flush() error {
+	if o.json {
+		return nil
+	}
+	return o.lines.flush("--verbose prints all; what became of things is in " + daemon.ReportName + " beside what is kept")
 }
 
 func (o *repairOutput) event(e daemon.RepairEvent) {
 	switch {
 	case e.Defect != nil:
 		o.found = append(o.found, *e.Defect)
-		o.line("found: %s", *e.Defect)
+		o.lines.add("found: ", *e.Defect)
 	case e.Note != nil:
 		o.notes = append(o.notes, *e.Note)
-		o.line("%s: %s", e.Note.Kind, e.Note.Defect)
+		o.lines.add(string(e.Note.Kind)+": ", e.Note.Defect)
 	case e.Step != "":
 		o.p.finish()
+		if err := o.flush(); err != nil { // what the step before has found
+			o.err = err
+		}
 		if _, err := fmt.Fprintln(o.std.err, e.Step); err != nil {
 			o.err = err
 		}
@@ -89,8 +105,8 @@ func outcome(res *daemon.RepairResult) string {
 
 // finish writes the last lines, or the JSON object.
 func (o *repairOutput) finish(res *daemon.RepairResult) error {
-	if o.err != nil {
-		return o.err
+	if err := o.flush(); err != nil || o.err != nil {
+		return errors.Join(err, o.err)
 	}
 	if o.json {
 		enc := json.NewEncoder(o.std.out)
@@ -112,8 +128,8 @@ func (o *repairOutput) finish(res *daemon.RepairResult) error {
 	for _, name := range res.Aside {
 		o.line("aside: %s/messages/%s, which is damaged; what could be read of it is in the store", res.Kept, name)
 	}
+	o.line("journal of the index: %s", cmp.Or(res.Journal, "it was read before the interruption"))
+	o.line("kept: what was there before is in %s, with a list of what is not as it was (%s); remove it when all is well", res.Kept, daemon.ReportName)
 	o.line("repaired: %s; %s", looked, outcome(res))
-	o.line("journal of the index: %s", res.Journal)
-	o.line("kept: what was there before is in %s; remove it when all is well", res.Kept)
 	return o.err
 }

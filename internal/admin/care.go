@@ -45,6 +45,9 @@ type Defect struct {
 	Mailbox string `json:"mailbox,omitempty"`
 	UID     uint32 `json:"uid,omitempty"`
 	File    string `json:"file,omitempty"`
+	// Segment is the file of messages that a damaged or lost message is in or was in,
+	// without what follows the dot.
+	Segment string `json:"segment,omitempty"`
 	Text    string `json:"text"`
 }
 

@@ -114,7 +114,11 @@ func (k *check) messages(ctx context.Context) error {
 		Progress: func(n int64) { k.report(admin.Event{Done: min(n, total), Total: total}) },
 		Found: func(d mailstore.Defect) {
 			damaged++
-			k.found(admin.Defect{Account: d.Account, Mailbox: d.Mailbox, UID: uint32(d.UID), Text: d.Text})
+			defect := admin.Defect{Account: d.Account, Mailbox: d.Mailbox, UID: uint32(d.UID), Text: d.Text}
+			if d.Ref != 0 {
+				defect.Segment = k.blobs.FileOf(d.Ref)
+			}
+			k.found(defect)
 		},
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,10 @@ import (
 // gets the file repairedMark when it is whole: it says under which name the old
 // one is kept. From then on a repair that was interrupted is only completed.
 const (
-	repairDir    = "index.new"
+	repairDir = "index.new"
+	// ReportName is the file in the folder with what was there before a repair that
+	// says what became of things, a line each.
+	ReportName   = "REPORT"
 	repairedMark = "REPAIRED"
 	brokenPrefix = "index.broken-"
 )
@@ -110,6 +114,8 @@ type repairing struct {
 	fs  vfs.FS
 	log *slog.Logger
 	res *RepairResult
+	// report is what ReportName gets.
+	report bytes.Buffer
 }
 
 func (r *repairing) step(text string) { r.req.Report(RepairEvent{Step: text}) }
@@ -265,6 +271,7 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 
 func (r *repairing) note(n mailstore.RepairNote) {
 	d := admin.Defect{Account: n.Account, Mailbox: n.Mailbox, UID: uint32(n.UID), Text: n.Text}
+	fmt.Fprintf(&r.report, "%s: %s\n", n.Kind, d)
 	r.req.Report(RepairEvent{Note: &RepairNote{n.Kind, d}})
 }
 
@@ -306,7 +313,10 @@ func (r *repairing) verify(ctx context.Context, kv driver.KV, blobs *bloblog.Sto
 
 // markFinished says, durably, that the new index is whole.
 func (r *repairing) markFinished(kept string) error {
-	err := durable.WriteFile(r.fs, r.dir.Join(repairDir, repairedMark), kept+"\n", "rookery-datadir")
+	err := durable.WriteFile(r.fs, r.dir.Join(repairDir, ReportName), r.report.String(), "rookery-datadir")
+	if err == nil {
+		err = durable.WriteFile(r.fs, r.dir.Join(repairDir, repairedMark), kept+"\n", "rookery-datadir")
+	}
 	return errors.Join(err, r.sync(r.dir.Join()))
 }
 
@@ -364,7 +374,16 @@ func (r *repairing) settle(ctx context.Context, kept string) error {
 		return err
 	}
 	err = s.closeStore()
-	return errors.Join(err, r.unmark())
+	return errors.Join(err, r.keepReport(kept), r.unmark())
+}
+
+// keepReport moves the report of what became of things to what is kept.
+func (r *repairing) keepReport(kept string) error {
+	err := r.fs.Rename(r.dir.Join(indexDir, ReportName), r.dir.Join(kept, ReportName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // done before an interruption
+	}
+	return errors.Join(err, r.sync(r.dir.Join(kept)))
 }
 
 // unmark removes the mark in the index that is in place.

@@ -380,6 +380,11 @@ func repair(t *testing.T, disk vfs.FS) *repaired {
 	if err != nil {
 		t.Fatalf("repair: %v", err)
 	}
+	if len(out.notes) > 0 {
+		if report := string(get(t, disk, out.Kept+"/"+ReportName)); report != strings.Join(out.notes, "\n")+"\n" {
+			t.Errorf("the report kept is %q, told was %q", report, out.notes)
+		}
+	}
 	clean(t, disk)
 	s := openHome(t, disk)
 	out.now = lookAt(t, s)

@@ -221,10 +221,23 @@ func (s *Store) named(op string, a driver.Account, ref driver.Ref, err error) er
 	kind := imap.KindOf(err)
 	if kind == imap.Corruption {
 		s.mu.Lock()
-		s.stats.Damaged++
+		s.countDamagedLocked(ref)
 		s.mu.Unlock()
 	}
 	return imap.E(op, kind, fmt.Errorf("blob %#x of account %d: %w", uint64(ref), a, err))
+}
+
+// maxDamaged bounds the damaged blobs that are told apart: with so many, one more is
+// no news.
+const maxDamaged = 100_000
+
+// countDamagedLocked counts a damaged blob, once.
+func (s *Store) countDamagedLocked(ref driver.Ref) {
+	if _, known := s.damaged[ref]; known || len(s.damaged) >= maxDamaged {
+		return
+	}
+	s.damaged[ref] = struct{}{}
+	s.stats.Damaged++
 }
 
 // blob is an open blob: a short one has its content in data and holds no

@@ -126,19 +126,20 @@ type Store struct {
 	dead      deadSet
 	pins      map[driver.Ref]*pin
 	shares    map[driver.Account]*share
-	sweeping  int                    // Sweeps that are gathering
-	fresh     map[driver.Ref]bool    // finished while a Sweep was gathering
-	free      []*lane                // begun, and nobody writes to them
-	spare     *lane                  // the next shared one, or nil
-	idle      list.List              // sealed segments without users, the one used last at the end
-	dirty     map[*segment][]*writer // written to since the last sync
-	lost      int                    // writers whose blob a failed sync has lost
-	doomed    map[*segment]bool      // not in segments any more, but on the disk still
-	toSeal    []sealing              // full, or left by a crash
-	stuck     map[uint32]bool        // cannot be moved: damaged
-	lostMoves bool                   // a damaged segment hides where some blobs are
-	stale     map[driver.Ref]int     // older copies that a crash has left
-	stats     Stats                  // counters only
+	sweeping  int                     // Sweeps that are gathering
+	fresh     map[driver.Ref]bool     // finished while a Sweep was gathering
+	free      []*lane                 // begun, and nobody writes to them
+	spare     *lane                   // the next shared one, or nil
+	idle      list.List               // sealed segments without users, the one used last at the end
+	dirty     map[*segment][]*writer  // written to since the last sync
+	lost      int                     // writers whose blob a failed sync has lost
+	doomed    map[*segment]bool       // not in segments any more, but on the disk still
+	toSeal    []sealing               // full, or left by a crash
+	stuck     map[uint32]bool         // cannot be moved: damaged
+	damaged   map[driver.Ref]struct{} // counted in stats.Damaged
+	lostMoves bool                    // a damaged segment hides where some blobs are
+	stale     map[driver.Ref]int      // older copies that a crash has left
+	stats     Stats                   // counters only
 
 	spareWanted bool // begin it in the background
 
@@ -171,7 +172,7 @@ type Stats struct {
 	MovedBytes     int64 // with their records
 	Removed        int64 // segments removed
 	ReclaimedBytes int64 // that they had; what lived in them is in MovedBytes
-	Damaged        int64 // records that were found not to match their checksum
+	Damaged        int64 // records, and heads and indexes of segments, that were found not to match their checksum; each counts once
 }
 
 // Open opens the store in the folder dir, which it makes when it is not there.
@@ -197,6 +198,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		dirty:    make(map[*segment][]*writer),
 		doomed:   make(map[*segment]bool),
 		stuck:    make(map[uint32]bool),
+		damaged:  make(map[driver.Ref]struct{}),
 		stale:    make(map[driver.Ref]int),
 		kick:     make(chan struct{}, 1),
 		quit:     quit,

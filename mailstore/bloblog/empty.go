@@ -89,7 +89,7 @@ func (s *Store) emptyStep(ctx context.Context, g *segment, list []entry) (rest [
 			s.opts.Logger.Error("a damaged record keeps its segment from being tidied up", "segment", fmt.Sprintf("%08x", g.id), "blob", fmt.Sprintf("%#x", uint64(e.ref)), "account", e.account)
 			s.mu.Lock()
 			s.stuck[g.id] = true
-			s.stats.Damaged++
+			s.countDamagedLocked(e.ref)
 			s.mu.Unlock()
 			return nil, 0, nil
 		}

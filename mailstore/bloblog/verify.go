@@ -2,11 +2,13 @@ package bloblog
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"path"
 	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // Verify checks what finding blobs rests on: the header and the index of every
@@ -89,6 +91,14 @@ func (s *Store) verifySegment(ctx context.Context, g *segment, contents bool, fo
 		}
 	}
 	return nil
+}
+
+// FileOf names the file that a blob is in, or was in when it was last heard of,
+// without what follows the dot.
+func (s *Store) FileOf(ref driver.Ref) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("%08x", s.locateLocked(ref).segment)
 }
 
 func isDamage(err error) bool {
