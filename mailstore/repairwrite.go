@@ -211,7 +211,7 @@ func (f *mending) count(b *wreckBox) {
 	for uid := range b.rows {
 		b.c.uidNext = max(b.c.uidNext, uid+1)
 	}
-	for _, set := range []imap.UIDSet{b.expunged, b.history} {
+	for _, set := range []imap.UIDSet{b.expunged, b.void, b.history} {
 		if list := set.Ranges(); len(list) > 0 && list[len(list)-1].Stop < 1<<32-1 {
 			b.c.uidNext = max(b.c.uidNext, list[len(list)-1].Stop+1)
 		}
