@@ -29,3 +29,10 @@ func Gone(a *Account) { a.gone(tidyAfter) }
 // InMemory returns how many accounts are in memory, and about how many bytes
 // those take that the store keeps.
 func InMemory(s *Store) (accounts int, kept int64) { return len(s.live()), s.indexed.Load() }
+
+// Reaping reports whether rows of expunged messages are being taken away.
+func Reaping(a *Account) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.reaping
+}
