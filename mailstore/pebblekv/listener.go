@@ -2,8 +2,10 @@ package pebblekv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -16,9 +18,12 @@ type listener struct {
 	log *slog.Logger
 	in  *instance
 
-	// Both are used under a lock of Pebble's.
+	// Pebble tells of flushes under a lock of its own, but of what goes wrong
+	// elsewhere under none.
+	mu      sync.Mutex
 	flushed error // how the last flush has ended
-	flushes int   // that have failed one after the other
+	counted bool  // it is one of the failed ones
+	failed  int   // flushes, one after the other
 }
 
 // maxFlushes is how many flushes may fail one after the other. Pebble tries
@@ -50,11 +55,7 @@ func (l *listener) events() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: l.backgroundError,
 		FlushEnd:        l.flushEnd,
-		CompactionEnd: func(info pebble.CompactionInfo) {
-			if info.Err == nil {
-				l.in.disk.faster()
-			}
-		},
+		CompactionEnd:   l.compactionEnd,
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			l.in.disk.bad.suspect.Store(true)
 			l.log.Error("the index is damaged: run `rookery check`", "file", info.Path, "err", info.Details)
@@ -65,23 +66,49 @@ func (l *listener) events() *pebble.EventListener {
 	}
 }
 
-func (l *listener) flushEnd(info pebble.FlushInfo) {
-	if l.flushed = info.Err; l.flushed == nil {
-		l.flushes = 0
+// compactionEnd lets the next compaction wait when this one could not be written.
+func (l *listener) compactionEnd(info pebble.CompactionInfo) {
+	switch {
+	case info.Err == nil:
+		l.in.disk.faster()
+	case !errors.Is(info.Err, pebble.ErrCancelledCompaction):
+		l.in.disk.slower()
 	}
 }
 
-// backgroundError is told of a flush or a compaction that has failed.
+// flushEnd is called ahead of backgroundError, where a flush has failed. One that
+// had nothing to write ends with an error, too, which backgroundError is not
+// told of.
+func (l *listener) flushEnd(info pebble.FlushInfo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.counted {
+		l.failed = 0
+	}
+	l.flushed, l.counted = info.Err, false
+}
+
+// backgroundError is told of a flush, a compaction, or a reading of statistics
+// that has failed, and by several goroutines at once.
 func (l *listener) backgroundError(err error) {
 	if l.in.failure() != nil {
 		return // of no more interest
 	}
 	l.log.Error("the index cannot be tidied up; it is tried again", "err", err)
-	if err != l.flushed {
-		l.in.disk.slower()
-		return
-	}
-	if l.flushes++; l.flushes >= maxFlushes {
+	if l.flushFailed(err) {
 		l.in.fail(fmt.Errorf("index flush: %w", err))
 	}
+}
+
+// flushFailed counts the flush that has ended with err, if one has, and reports
+// whether it is one too many.
+func (l *listener) flushFailed(err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counted || l.flushed == nil || !errors.Is(err, l.flushed) {
+		return false
+	}
+	l.counted = true
+	l.failed++
+	return l.failed >= maxFlushes
 }
