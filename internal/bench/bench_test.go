@@ -103,6 +103,24 @@ func TestGrow(t *testing.T) {
 	}
 }
 
+// TestExpungeLeavesEnough: the workloads behind one that expunges find a mailbox
+// that is as large as the table says, however often that one has run.
+func TestExpungeLeavesEnough(t *testing.T) {
+	mail, err := bench.GenerateMail(60, 3000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := bench.Config{
+		Targets: []bench.Target{{Addr: serve(t, imapserver.Passwords{"u": "p"}), User: "u", Password: "p"}},
+		Mail:    mail, Timeout: time.Minute,
+	}
+	for _, times := range []int{7, 200} {
+		if left, err := bench.ExpungeOne(t.Context(), cfg, 50, times); err != nil || left < 50 {
+			t.Errorf("after %d times %d messages of 50 are left: %v", times, left, err)
+		}
+	}
+}
+
 // TestLeavesNothing looks whether the mailboxes are gone after a run.
 func TestLeavesNothing(t *testing.T) {
 	users := imapserver.Passwords{"u1": "p", "u2": "p"}

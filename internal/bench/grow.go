@@ -85,7 +85,9 @@ type growing struct {
 	sign   byte
 	told   chan time.Time
 	resync string
-	ended  func() // ends what the curve has begun
+
+	expunged int    // messages that were not replaced yet
+	ended    func() // ends what the curve has begun
 }
 
 func dimensions() []*dimension {

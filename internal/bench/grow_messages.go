@@ -46,7 +46,7 @@ func growMessages() *dimension {
 					_, err := g.c.do(fmt.Sprintf("COPY %d %s", 1+rand.IntN(g.n), g.box))
 					return 0, err
 				}},
-			{name: "expunge-one", what: "EXPUNGE of one message", unit: Millis, flat: true, op: expungeOne},
+			{name: "expunge-one", what: "EXPUNGE of one message", unit: Millis, flat: true, before: refillAtEnd, op: expungeOne},
 			linear(simple("search-unseen", "SEARCH UNSEEN UNDELETED FLAGGED", "SEARCH UNSEEN UNDELETED FLAGGED", 1)),
 			linear(&curve{name: "fetch-flags", what: "UID FETCH 1:* (FLAGS)", unit: Millis,
 				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect("UID FETCH 1:* (FLAGS)", g.n) }}),
@@ -181,13 +181,35 @@ func tenChanges(g *growing) error {
 	return nil
 }
 
-// expungeOne marks a message and expunges it; the time is that of both.
+// refillAtEnd leaves the mailbox as large as it was.
+func refillAtEnd(g *growing) error {
+	g.ended = func() { _ = g.refill() } // the next workload says what is missing
+	return nil
+}
+
+// expungeOne marks a message and expunges it; the time is that of both. Where
+// half of the messages are gone they are replaced first.
 func expungeOne(g *growing) (time.Duration, error) {
+	if g.expunged >= g.n/2 {
+		if err := g.refill(); err != nil {
+			return 0, err
+		}
+	}
+	begun := time.Now()
 	if _, err := g.c.do(fmt.Sprintf(`STORE %d +FLAGS.SILENT (\Deleted)`, 1+rand.IntN(g.n/2))); err != nil {
 		return 0, err
 	}
-	_, err := g.c.do("EXPUNGE")
-	return 0, err
+	if _, err := g.c.do("EXPUNGE"); err != nil {
+		return 0, err
+	}
+	g.expunged++
+	return time.Since(begun), nil
+}
+
+// refill copies messages into the mailbox until it has g.n again, at least.
+func (g *growing) refill() error {
+	g.expunged = 0
+	return multiply(g.c, g.box, g.n)
 }
 
 // firstSelect restarts the server and opens the mailbox.
