@@ -94,11 +94,11 @@ func TestConformanceOfLess(t *testing.T) {
 		features imapmodel.Features
 		lacks    []string
 	}{
-		{"read-only", imapmodel.FeatureWatch, append(readOnly, "MOVE", "UIDPLUS", "MULTIAPPEND", "CREATE-SPECIAL-USE", "SPECIAL-USE", "BINARY", "UTF8=ACCEPT", "APPENDLIMIT", "LITERAL-")},
+		{"read-only", imapmodel.FeatureWatch, append(readOnly, "MOVE", "MULTIAPPEND", "CREATE-SPECIAL-USE", "SPECIAL-USE", "BINARY", "UTF8=ACCEPT", "APPENDLIMIT", "LITERAL-")},
 		{"no flags", allFeatures &^ imapmodel.FeatureFlags, []string{"FLAGS", "KEYWORDS", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT"}},
 		{"no mailboxes", allFeatures &^ (imapmodel.FeatureMailboxes | imapmodel.FeatureSubscribe), []string{"CREATE", "HASCHILDREN", "SUBSCRIBE", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT"}},
-		{"no removing", allFeatures &^ (imapmodel.FeatureRemove | imapmodel.FeatureMove), []string{"EXPUNGE", "MOVE", "UIDPLUS", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT"}},
-		{"no appending", allFeatures &^ (imapmodel.FeatureAppend | imapmodel.FeatureCopy | imapmodel.FeatureMove), []string{"APPEND", "MOVE", "UIDPLUS", "MULTIAPPEND", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT", "APPENDLIMIT", "BINARY"}},
+		{"no removing", allFeatures &^ (imapmodel.FeatureRemove | imapmodel.FeatureMove), []string{"EXPUNGE", "MOVE", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT"}},
+		{"no appending", allFeatures &^ (imapmodel.FeatureAppend | imapmodel.FeatureCopy | imapmodel.FeatureMove), []string{"APPEND", "MOVE", "MULTIAPPEND", "PLAIN-PORT", "CREATE-SPECIAL-USE", "SPECIAL-USE", "UTF8=ACCEPT", "APPENDLIMIT", "BINARY"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tt := target(test.features, true)

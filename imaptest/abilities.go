@@ -40,17 +40,42 @@ var (
 	reSeedWord   = regexp.MustCompile(`[( ][$A-Za-z]`)
 )
 
-// requires returns all that a script cannot do without: the capabilities that
-// its header names, and the abilities that follow from its steps.
-func (s *script) requires() []string {
+// requires returns all that a script of a target cannot do without: the
+// capabilities that its header names, and, for those of this package, the
+// abilities that follow from its steps. Who writes a script for a server of his
+// own may want it to be refused.
+func (s *script) requires(target *Target) []string {
 	needs := slices.Clone(s.needs)
+	if s.dial == "plain" {
+		needs = append(needs, plainPort)
+	}
+	if s.restarts {
+		needs = append(needs, canRestart)
+	}
+	if target.Transcripts == nil {
+		needs = s.infer(needs)
+	}
+	return needs
+}
+
+// lacks returns what a script cannot do without and the target is declared not
+// to have, or "".
+func (s *script) lacks(target *Target) string {
+	for _, need := range s.requires(target) {
+		if slices.Contains(target.Lacks, need) {
+			return need
+		}
+	}
+	return ""
+}
+
+// infer adds the abilities that follow from the steps of a script.
+func (s *script) infer(needs []string) []string {
 	add := func(on bool, need string) {
 		if on && !slices.Contains(needs, need) {
 			needs = append(needs, need)
 		}
 	}
-	add(s.dial == "plain", plainPort)
-	add(s.restarts, canRestart)
 	add(len(s.create) > 0, canCreate)
 	add(len(s.seeds) > 0, canAppend)
 	for _, user := range s.users {

@@ -9,6 +9,7 @@ import (
 
 // Run is the whole test of a server: every transcript (RunTranscripts), then
 // random commands of several sessions (Random and Concurrent), each as subtests.
+// What needs something that target.Lacks lists is left out, and the log says so.
 // Where target has transcripts of its own only those are run.
 func Run(t *testing.T, target Target) {
 	if target.Transcripts != nil {
@@ -16,6 +17,10 @@ func Run(t *testing.T, target Target) {
 		return
 	}
 	t.Run("transcripts", func(t *testing.T) { RunTranscripts(t, target) })
+	if need := lacksForRandom(&target); need != "" {
+		t.Logf("random commands are left out: they need %s, which the server is declared to lack", need)
+		return
+	}
 	t.Run("random", func(t *testing.T) { Random(t, target, RandomOptions{Restarts: true}) })
 	t.Run("concurrent", func(t *testing.T) { Concurrent(t, target, RandomOptions{}) })
 }
@@ -31,13 +36,21 @@ func Pipe(serve func(context.Context, net.Conn)) func(context.Context) (net.Conn
 	}
 }
 
-// skipRandom skips a test of random commands where the server is meant to lack
-// what it cannot do without.
-func skipRandom(t *testing.T, target Target) {
-	t.Helper()
-	for _, need := range []string{"UIDPLUS", "APPEND", "EXPUNGE", "FLAGS", "KEYWORDS", "CREATE", "EXACT"} {
+// lacksForRandom returns what random commands cannot do without and the target is
+// declared not to have, or "".
+func lacksForRandom(target *Target) string {
+	for _, need := range []string{"UIDPLUS", canAppend, canExpunge, canFlag, canKeyword, canCreate, canKeepBytes} {
 		if slices.Contains(target.Lacks, need) {
-			t.Skipf("random commands need %s, which the server is declared to lack", need)
+			return need
 		}
+	}
+	return ""
+}
+
+// skipRandom skips a test that was asked for, and cannot be made.
+func skipRandom(t *testing.T, target *Target) {
+	t.Helper()
+	if need := lacksForRandom(target); need != "" {
+		t.Skipf("random commands need %s, which the server is declared to lack", need)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // for each UID, \Recent in one session at most, and at the end the same mailbox
 // for all. Options.Restarts is not used.
 func Concurrent(t *testing.T, target Target, options RandomOptions) {
-	skipRandom(t, target)
+	skipRandom(t, &target)
 	o := options.withDefaults()
 	for run := range o.Runs {
 		seed := o.Seed + uint64(run)

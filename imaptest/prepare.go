@@ -8,44 +8,36 @@ import (
 	"strings"
 )
 
-// prepare fills the server for a script, with a connection that the script
-// does not show. A reason means that the script cannot be run here.
-func (r *runner) prepare(ctx context.Context, lacks []string) (reason string, err error) {
-	s := r.script
+// prepare looks whether the server has what a script needs, and fills it for the
+// script, with a connection that the script does not show.
+func (r *runner) prepare(ctx context.Context, target *Target) error {
 	have := map[string]bool{
 		plainPort:    r.server.DialPlain != nil,
 		canRestart:   r.server.Restart != nil,
 		manyAccounts: len(r.server.Users) > 1,
 	}
-	for _, ability := range abilities {
-		have[ability] = !slices.Contains(lacks, ability)
-	}
 	c, err := connect(ctx, "seed", r.server.Dial, r.log)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer c.close()
 	if err := r.login(c, ""); err != nil {
-		return "", err
+		return err
 	}
 	if err := r.capabilities(c, have); err != nil {
-		return "", err
+		return err
 	}
-	for _, need := range s.requires() {
-		switch {
-		case have[need]:
-		case slices.Contains(lacks, need):
-			return "the server is declared to lack " + need, nil
-		default:
-			return "", fmt.Errorf("the server does not announce %s, and Target.Lacks does not list it", need)
+	for _, need := range r.script.requires(target) {
+		if !have[need] && !slices.Contains(abilities, need) {
+			return fmt.Errorf("the server does not announce %s, and Target.Lacks does not list it", need)
 		}
 	}
 	if err := r.fill(c); err != nil {
-		return "", err
+		return err
 	}
 	_, err = c.simple("LOGOUT", nil)
 	r.shown = nil
-	return "", err
+	return err
 }
 
 // login reads the greeting and logs in as user "" (the first) or "2".

@@ -61,7 +61,7 @@ func orDefault(n, otherwise int) int {
 // where they are announced. Random is skipped where Target.Lacks has what it
 // cannot do without.
 func Random(t *testing.T, target Target, options RandomOptions) {
-	skipRandom(t, target)
+	skipRandom(t, &target)
 	o := options.withDefaults()
 	for run := range o.Runs {
 		seed := o.Seed + uint64(run)

@@ -78,10 +78,12 @@ func runText(t *testing.T, answers map[string]string, header, body string) (*run
 	}
 	r := newRunner(t, s, fakeServer(t, answers))
 	t.Cleanup(r.closeAll)
-	if reason, err := r.prepare(t.Context(), []string{"MOVE"}); err != nil {
+	target := Target{Lacks: []string{"MOVE"}}
+	if need := s.lacks(&target); need != "" {
+		return r, fmt.Errorf("left out: %s", need)
+	}
+	if err := r.prepare(t.Context(), &target); err != nil {
 		return r, err
-	} else if reason != "" {
-		return r, fmt.Errorf("skip: %s", reason)
 	}
 	return r, r.run(t.Context())
 }
@@ -181,7 +183,7 @@ func TestScriptsThatFail(t *testing.T) {
 		"relation":            {"", "a C: SELECT INBOX\na S: ...\na S: * OK [UIDVALIDITY $v]\na S: OK $_\n? $v > 77\n", "does not hold"},
 		"missing flag":        {"", "a C: FETCH 1 FLAGS\na S: * 1 FETCH (FLAGS (\\Seen) ...)\na S: OK\n", "otherwise"},
 		"capability missing":  {"needs: IDLE\n", "a C: X\na S: OK\n", "does not announce IDLE"},
-		"capability declared": {"needs: MOVE\n", "a C: X\na S: OK\n", "skip: "},
+		"capability declared": {"needs: MOVE\n", "a C: X\na S: OK\n", "left out: "},
 		"text":                {"", "a C: BOGUS\na S: BAD ~\"literal\"\n", "otherwise"},
 		"bytes":               {"", "a C: FETCH 1 FLAGS\na S: * 1 FETCH (BODY[HEADER.FIELDS (To)] {\"To: b\\r\\n\\r\\n\"} ...)\na S: OK\n", "otherwise"},
 		"set is not a string": {"", "a C: LIST \"\" *\na S: ...\na S: * LIST (\\HasNoChildren) \"/\" \"B\"\na S: OK\n", "otherwise"},
@@ -272,7 +274,7 @@ func TestRequires(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(s.requires(), " "); got != want {
+		if got := strings.Join(s.requires(&Target{}), " "); got != want {
 			t.Errorf("%q requires %q, want %q", script, got, want)
 		}
 	}

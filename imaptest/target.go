@@ -30,7 +30,7 @@ type Target struct {
 	New func(t testing.TB) *Server
 
 	// Lacks lists capabilities that the server is not meant to have. A
-	// transcript that needs one is skipped; one that needs a capability which
+	// transcript that needs one is left out; one that needs a capability which
 	// is neither announced nor listed here fails. These names are no
 	// capabilities, but what a server can do unless they are listed:
 	//
@@ -46,7 +46,8 @@ type Target struct {
 	//	SUBSCRIBE    subscriptions are kept
 	//	EXACT        messages are given back as they were added: each byte, and the date
 	//
-	// Which of them a transcript needs follows from what it does.
+	// Which of them a transcript of this package needs follows from what it
+	// does. One of Transcripts is run unless its header names what is listed.
 	Lacks []string
 
 	// Transcripts are run in place of this package's own when not nil, and then

@@ -12,7 +12,7 @@ func newTarget(posts feed) imaptest.Target {
 		Lacks: []string{
 			"ACCOUNTS", "PLAIN-PORT", "RESTART", "APPEND", "EXPUNGE", "CREATE", "HASCHILDREN", "SUBSCRIBE",
 			"APPENDLIMIT", "BINARY", "CREATE-SPECIAL-USE", "MOVE", "MULTIAPPEND", "OBJECTID", "SAVEDATE",
-			"SPECIAL-USE", "UIDPLUS", "UTF8=ACCEPT",
+			"SPECIAL-USE", "UTF8=ACCEPT",
 		},
 		New: func(t testing.TB) *imaptest.Server {
 			server, err := newServer(posts)
