@@ -233,7 +233,7 @@ func (a *account) reload() error {
 		a.box(num).graves = list
 		a.buried[num] = struct{}{}
 	}
-	a.deriving.all = derived
+	a.deriving.all = a.deriving.reread(derived)
 	a.mu.Unlock()
 	a.publishAll()
 	return nil

@@ -128,6 +128,16 @@ func (a *account) readProgress(r driver.Reader) ([]progress, error) {
 	return all, nil
 }
 
+// reread returns what is known when the marks have been read anew: a step that is
+// under way, and what has been noted since it began, is not on disk. account.mu
+// is held.
+func (d *deriving) reread(all []progress) []progress {
+	for i, old := range d.all {
+		all[i].gone, all[i].tidied, all[i].tidying, all[i].broken = old.gone, old.tidied, old.tidying, old.broken
+	}
+	return all
+}
+
 // derivedUpTo returns the mark of a deriver, 0 where what is on disk is of
 // another version.
 func (a *account) derivedUpTo(i int) uint64 {

@@ -243,6 +243,72 @@ func TestDeriveTidies(t *testing.T) {
 	}
 }
 
+// gatedSizer is a sizer whose steps wait, from some moment on, until they may go
+// on.
+type gatedSizer struct {
+	sizer
+	gate    chan struct{} // what is received here lets a step go on; nil lets all
+	waiting chan struct{} // told that a step waits
+	derived int
+}
+
+func (g *gatedSizer) wait() {
+	if g.gate != nil {
+		g.waiting <- struct{}{}
+		<-g.gate
+	}
+}
+
+func (g *gatedSizer) derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error) {
+	g.wait()
+	g.derived++
+	return g.sizer.derive(ctx, a, mark, last)
+}
+
+func (g *gatedSizer) tidy(ctx context.Context, a *account, next, mark uint64) (*derivation, uint64, error) {
+	g.wait()
+	return g.sizer.tidy(ctx, a, next, mark)
+}
+
+// TestReloadBesideAStep: when an account is read anew while a step runs, what was
+// noted meanwhile stays: that messages have gone, and that what was derived is
+// damaged.
+func TestReloadBesideAStep(t *testing.T) {
+	reload := func(b *deriveBench) {
+		if err := b.a.submit(t.Context(), &op{alone: b.a.reload}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &gatedSizer{sizer: sizer{step: 4}, gate: make(chan struct{}), waiting: make(chan struct{})}
+	b := newDeriveBench(t, d)
+	b.append(0, 4)
+	<-d.waiting
+	b.a.deriveAnew(0, errDamaged)
+	reload(b)
+	d.gate <- struct{}{}
+	<-d.waiting // all of it is built anew
+	d.gate <- struct{}{}
+	b.expect(4)
+	if d.derived != 2 {
+		t.Errorf("derived %d times", d.derived)
+	}
+
+	b.a.gone(tidyAfter)
+	<-d.waiting
+	reload(b)
+	b.a.gone(5)
+	d.gate <- struct{}{}
+	<-d.waiting // the second half
+	reload(b)
+	d.gate <- struct{}{}
+	b.settle()
+	b.a.mu.Lock()
+	defer b.a.mu.Unlock()
+	if gone := b.a.deriving.all[0].gone; d.tidied != 2 || gone != 5 {
+		t.Errorf("tidied %d times, %d messages have gone since", d.tidied, gone)
+	}
+}
+
 func TestDeriveEndsWithTheStore(t *testing.T) {
 	d := &sizer{step: 1, block: true, started: make(chan struct{})}
 	b := newDeriveBench(t, d)
