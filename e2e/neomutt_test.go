@@ -139,7 +139,7 @@ func (s *screen) keys(keys ...string) {
 func (s *screen) waitFor(want ...string) {
 	s.t.Helper()
 	var text string
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		text, _ = s.tmux("capture-pane", "-p")
 		missing := false
 		for _, w := range want {
@@ -155,7 +155,7 @@ func (s *screen) waitFor(want ...string) {
 // waitForEnd waits until the program has ended.
 func (s *screen) waitForEnd() {
 	s.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if _, err := s.tmux("has-session"); err != nil {
 			return
 		}

@@ -119,7 +119,7 @@ func (s *server) awaitReady(stderr io.Reader) {
 		if !ok {
 			s.t.Fatalf("the server did not start:\n%s", <-s.log)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		s.t.Fatal("the server was not ready after 30 seconds")
 	}
 }
@@ -129,7 +129,7 @@ func (s *server) stop() {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.t.Error(err)
 	}
-	kill := time.AfterFunc(20*time.Second, func() { s.cmd.Process.Kill() })
+	kill := time.AfterFunc(patience, func() { s.cmd.Process.Kill() })
 	log := <-s.log
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("the server ended with %v", err)

@@ -153,14 +153,17 @@ func bodies(t fataler, m *mailstore.Mailbox, rows []mailindex.Row) []string {
 	return list
 }
 
+// patience is how long a test waits before it says that nothing happens: longer
+// than a slow machine with much else to do takes.
+const patience = time.Minute
+
 // eventually waits until cond holds.
 func eventually(t fataler, what string, cond func() bool) {
 	t.Helper()
-	for range 2000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if cond() {
 			return
 		}
-		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("%s did not happen", what)
 }

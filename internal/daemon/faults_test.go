@@ -18,7 +18,7 @@ import (
 )
 
 // patience is more than anything here takes.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // server is a whole server over a disk for tests.
 type server struct {

@@ -20,6 +20,9 @@ import (
 	"github.com/rookery-mail/rookery/internal/lmtp"
 )
 
+// patience is more than anything here takes.
+const patience = time.Minute
+
 // desk takes messages for ann and bob; full and down fail.
 type desk struct {
 	mu   sync.Mutex
@@ -84,7 +87,7 @@ func start(t *testing.T, d *desk, opts lmtp.Options) (*lmtp.Server, *client) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s.Shutdown(ctx)
 		if err := <-done; err != nil {
@@ -96,7 +99,7 @@ func start(t *testing.T, d *desk, opts lmtp.Options) (*lmtp.Server, *client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	cl := &client{t, c, bufio.NewReader(c)}
 	cl.expect("220 ")
 	return s, cl
@@ -299,10 +302,9 @@ func TestShutdown(t *testing.T) {
 	busy.say("RCPT TO:<ann@x>", "250 ")
 	busy.say("DATA", "354 ")
 	busy.send("half")
-	time.Sleep(50 * time.Millisecond) // DATA has been seen, and its first bytes most likely
 	done := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		done <- s.Shutdown(ctx)
 	}()
