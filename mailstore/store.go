@@ -128,6 +128,7 @@ type Store struct {
 	lost      lostMessages
 	sound     soundMessages
 	digesters sync.Pool // of *digester, with opts.Limits
+	rooms     sync.Pool // of *[uploadRoom]byte
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
 

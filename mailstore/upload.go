@@ -47,6 +47,34 @@ func (u *Upload) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// ReadFrom adds what r has, until its end. The error is r's or, as Write's, the
+// store's.
+func (u *Upload) ReadFrom(r io.Reader) (n int64, err error) {
+	room, ok := u.a.store.rooms.Get().(*[uploadRoom]byte)
+	if !ok {
+		room = new([uploadRoom]byte)
+	}
+	defer u.a.store.rooms.Put(room)
+	for {
+		got, err := r.Read(room[:])
+		if got > 0 {
+			if _, err := u.Write(room[:got]); err != nil {
+				return n, err
+			}
+			n += int64(got)
+		}
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
+// uploadRoom is how much of an upload is read at once.
+const uploadRoom = 32 << 10
+
 // Discard forgets the upload. It may be called after Append, and twice.
 func (u *Upload) Discard() {
 	if u.done {

@@ -265,7 +265,7 @@ func uploadFrom(ctx context.Context, a *mailstore.Account, r io.Reader, size int
 	if err != nil {
 		return nil, err
 	}
-	n, err := io.Copy(u, r)
+	n, err := u.ReadFrom(r)
 	if err == nil && n != size {
 		err = fmt.Errorf("a message of %d bytes came as %d: did it change meanwhile? Try again", size, n)
 	}

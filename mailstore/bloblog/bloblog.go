@@ -104,6 +104,7 @@ type Store struct {
 	group   group         // the callers of Sync
 	deadLog *deadLog
 	heads   sync.Pool // of firstRead bytes
+	bufs    sync.Pool // of *[]byte: those of writers
 	ahead   readAhead
 	opened  atomic.Int32
 

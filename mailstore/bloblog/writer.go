@@ -55,9 +55,29 @@ func (s *Store) Create(ctx context.Context, a driver.Account, size int64) (drive
 		// no more than this.
 		room = min(size, firstRoom) + 512
 	}
-	w := &writer{store: s, account: a, want: size, ctx: ctx, buf: make([]byte, recordHeadLen, recordHeadLen+room)}
+	w := &writer{store: s, account: a, want: size, ctx: ctx, buf: s.takeBuf(recordHeadLen + int(room))}
 	w.list.packed = s.codec.enc != nil
 	return w, nil
+}
+
+// keepBuf bounds the buffers that are kept for other writers.
+const keepBuf = 2 * firstRoom
+
+// takeBuf returns a buffer with room for a record's header, and for size bytes in
+// all, or more.
+func (s *Store) takeBuf(size int) []byte {
+	if b, ok := s.bufs.Get().(*[]byte); ok && cap(*b) >= size {
+		buf := (*b)[:recordHeadLen]
+		clear(buf)
+		return buf
+	}
+	return make([]byte, recordHeadLen, size)
+}
+
+func (s *Store) putBuf(buf []byte) {
+	if cap(buf) <= keepBuf {
+		s.bufs.Put(&buf)
+	}
 }
 
 func (w *writer) pending() []byte { return w.buf[recordHeadLen:] }
@@ -310,5 +330,6 @@ func (w *writer) Release() {
 		w.store.codec.blocks.Put(w.read)
 		w.read = nil
 	}
+	w.store.putBuf(w.buf)
 	w.buf = nil
 }

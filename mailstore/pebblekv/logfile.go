@@ -19,6 +19,7 @@ type logFile struct {
 	off   int64 // of the next Write
 	high  int64 // behind the zeros
 	taken int64 // behind the room that was taken on disk ahead of that
+	zeros []byte
 }
 
 func (f *logFile) Write(p []byte) (int, error) {
@@ -50,7 +51,10 @@ func (f *logFile) grow(written int) {
 	}
 	n := min(max(f.off/4, minGrowth), maxGrowth)
 	f.take(f.off + n)
-	_, err := f.File.WriteAt(make([]byte, n), f.off)
+	if int64(len(f.zeros)) < n {
+		f.zeros = make([]byte, min(2*n, maxGrowth))
+	}
+	_, err := f.File.WriteAt(f.zeros[:n], f.off)
 	f.high, f.grows = f.off+n, err == nil
 }
 

@@ -6,6 +6,9 @@ import "slices"
 // 16 bytes each while it sorts.
 const buildPairs = 1 << 19
 
+// firstPairs is how many a Builder has room for at first.
+const firstPairs = 1 << 14
+
 // Builder makes a segment of the texts of documents. It is used by one
 // goroutine at a time.
 type Builder struct {
@@ -43,6 +46,12 @@ func (b *Builder) Add(doc uint64, texts ...[]byte) {
 		size += len(t)
 	}
 	b.seen.reset(size)
+	if b.pairs == nil {
+		b.pairs = make([]uint64, 0, firstPairs)
+	}
+	if len(b.pairs)+size > cap(b.pairs) { // twice as many each time: all are copied
+		b.pairs = slices.Grow(b.pairs, max(size, cap(b.pairs)))
+	}
 	for _, t := range texts {
 		if len(t) < MinNeedle {
 			continue
