@@ -66,6 +66,8 @@ type Server struct {
 	ctx  context.Context // ends when deliveries must
 	stop context.CancelFunc
 
+	rooms sync.Pool // of *bytes.Buffer: messages on their way in
+
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	stopping bool

@@ -159,9 +159,11 @@ const (
 
 // spooled is a message that has come in whole.
 type spooled struct {
-	mem  []byte
-	file *os.File
-	size int64
+	server *Server
+	mem    []byte        // in room
+	room   *bytes.Buffer // for other messages, in the end
+	file   *os.File
+	size   int64
 }
 
 func (m *spooled) open() io.Reader {
@@ -171,20 +173,43 @@ func (m *spooled) open() io.Reader {
 	return bytes.NewReader(m.mem)
 }
 
+// close is called when nobody reads the message any more.
 func (m *spooled) close() {
 	if m.file != nil {
 		m.file.Close()
+	}
+	m.server.giveRoom(m.room)
+	m.mem, m.room = nil, nil
+}
+
+// keepRoom bounds the rooms that wait for other messages.
+const keepRoom = 64 << 10
+
+// takeRoom returns an empty buffer with room for size bytes.
+func (s *Server) takeRoom(size int64) *bytes.Buffer {
+	room, ok := s.rooms.Get().(*bytes.Buffer)
+	if !ok {
+		room = new(bytes.Buffer)
+	}
+	room.Reset()
+	room.Grow(int(size) + spoolRoom)
+	return room
+}
+
+func (s *Server) giveRoom(room *bytes.Buffer) {
+	if room != nil && room.Cap() <= keepRoom {
+		s.rooms.Put(room)
 	}
 }
 
 // spool reads a message to its end, or as much as may be: then the rest is
 // read and thrown away, so that the connection can go on.
 func (s *session) spool(r io.Reader) (*spooled, error) {
-	m := &spooled{}
+	m := &spooled{server: s.server}
 	limit := s.server.opts.MaxSize
-	buf := bytes.NewBuffer(make([]byte, 0, min(max(s.size, 0), limit, inMemory)+spoolRoom))
-	n, err := io.Copy(buf, io.LimitReader(r, min(inMemory, limit)+1))
-	m.mem, m.size = buf.Bytes(), n
+	m.room = s.server.takeRoom(min(max(s.size, 0), limit, inMemory))
+	n, err := m.room.ReadFrom(io.LimitReader(r, min(inMemory, limit)+1))
+	m.mem, m.size = m.room.Bytes(), n
 	if err == nil && n > inMemory && n <= limit {
 		err = s.spoolToFile(m, r, limit)
 	}
@@ -221,6 +246,6 @@ func (s *session) spoolToFile(m *spooled, r io.Reader, limit int64) error {
 	}
 	n, err := io.Copy(f, io.LimitReader(r, limit-m.size+1))
 	m.size += n
-	m.mem = nil
+	m.mem, m.room = nil, nil
 	return err
 }
