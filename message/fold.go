@@ -41,8 +41,14 @@ func fold[S string | []byte](f *folder, dst []byte, s S) []byte {
 			i += n
 			continue
 		}
-		n := min(len(s)-i, utf8.UTFMax)
-		r, size := utf8.DecodeRuneInString(string(s[i : i+n]))
+		var r rune
+		var size int
+		if c>>5 == 0b110 && c > 0xC1 && i+1 < len(s) && s[i+1]>>6 == 0b10 { // most of what is not ASCII
+			r, size = rune(c&0x1F)<<6|rune(s[i+1]&0x3F), 2
+		} else {
+			n := min(len(s)-i, utf8.UTFMax)
+			r, size = utf8.DecodeRuneInString(string(s[i : i+n]))
+		}
 		switch {
 		case r == utf8.RuneError && size == 1:
 			dst = append(dst, c)

@@ -2,7 +2,6 @@ package message
 
 import (
 	"bytes"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -69,14 +68,14 @@ func previewOf(text []byte) string {
 		own.add(trimmed)
 	}
 	if own.chars > 0 {
-		return own.b.String()
+		return string(own.b)
 	}
 	for len(text) > 0 && all.chars < previewLength {
 		line, rest, _ := bytes.Cut(text, []byte{'\n'})
 		all.add(line)
 		text = rest
 	}
-	return all.b.String()
+	return string(all.b)
 }
 
 // isOriginalMark knows the line before a message that is quoted whole.
@@ -87,7 +86,7 @@ func isOriginalMark(line []byte) bool {
 
 // previewBuilder joins words with single spaces.
 type previewBuilder struct {
-	b     strings.Builder
+	b     []byte
 	chars int
 	gap   bool
 }
@@ -98,6 +97,7 @@ func (p *previewBuilder) add(line []byte) {
 		r, size := utf8.DecodeRune(line)
 		line = line[size:]
 		switch {
+		case '!' <= r && r <= '~': // nearly all of them
 		case unicode.IsSpace(r):
 			p.gap = p.gap || p.chars > 0
 			continue
@@ -110,9 +110,9 @@ func (p *previewBuilder) add(line []byte) {
 			if p.chars++; p.chars == previewLength {
 				return
 			}
-			p.b.WriteByte(' ')
+			p.b = append(p.b, ' ')
 		}
-		p.b.WriteRune(r)
+		p.b = utf8.AppendRune(p.b, r)
 		p.chars++
 	}
 }

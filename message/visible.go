@@ -83,15 +83,29 @@ func (v *visibleText) endRun(all bool) {
 	if bytes.IndexByte(run, '&') >= 0 {
 		run = []byte(html.UnescapeString(string(run)))
 	}
-	for _, c := range run {
-		if isSpace(c) || c == '\f' || c == 0 {
-			v.space(' ')
-		} else {
-			v.out, v.last = append(v.out, c), c
+	for len(run) > 0 {
+		word := 0
+		for word < len(run) && !isGap(run[word]) {
+			word++
 		}
+		if word > 0 {
+			v.out = append(v.out, run[:word]...)
+			v.last = run[word-1]
+		}
+		gap := word
+		for gap < len(run) && isGap(run[gap]) {
+			gap++
+		}
+		if gap > word {
+			v.space(' ')
+		}
+		run = run[gap:]
 	}
 	v.run = append(v.run[:0], v.run[keep:]...)
 }
+
+// isGap tells what stands between words.
+func isGap(c byte) bool { return isSpace(c) || c == '\f' || c == 0 }
 
 // space writes a space or line break unless white space came last; a line
 // break stands behind a space though.
