@@ -279,3 +279,43 @@ func deliverOne(t *testing.T, addr, subject string) string {
 	}
 	return reply
 }
+
+// TestExpungeMakesRoom: where the reserve has come to refuse messages, taking away
+// some of those that are there makes room for others, though most of every file
+// of messages lives.
+func TestExpungeMakesRoom(t *testing.T) {
+	k := onSmallDisk(t, smallDisk(t))
+	k.start()
+	defer func() { k.kill() }()
+	c := k.login("ann")
+	text := []byte("Subject: x\r\n\r\n" + strings.Repeat("Some words of a line.\r\n", 10_000))
+	add := func() bool {
+		t.Helper()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, status, err := c.do("APPEND INBOX ", literal(text))
+		if err != nil || !strings.HasPrefix(status, "OK") && !strings.HasPrefix(status, "NO [UNAVAILABLE]") {
+			t.Fatalf("APPEND: %s, %v\n%s", status, err, k.log.String())
+		}
+		return strings.HasPrefix(status, "OK")
+	}
+	n := 0
+	for add() {
+		n++
+	}
+	var some []string
+	for i := 1; i <= n; i += 4 {
+		some = append(some, fmt.Sprint(i))
+	}
+	k.run(c, "SELECT INBOX")
+	k.run(c, "STORE "+strings.Join(some, ",")+" +FLAGS (\\Deleted)")
+	k.run(c, "EXPUNGE")
+	n -= len(some)
+	for end := time.Now().Add(patience); !add(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after an EXPUNGE of %d of %d messages there is no room\n%s", len(some), n, k.log.String())
+		}
+	}
+	if got, want := k.run(c, "SELECT INBOX"), fmt.Sprintf("* %d EXISTS", n+1); !strings.Contains(got, want) {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -72,9 +72,11 @@ func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
 // openIn opens the store in a folder that is locked already. Where it fails the
 // folder stays locked.
 func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err error) {
-	s := &storage{dir: dir, guard: reserve.New(reserve.Options{
+	s := &storage{dir: dir}
+	s.guard = reserve.New(reserve.Options{
 		FS: dir.FS(), Path: dir.Join(), Bytes: t.reserve, Ballast: dir.Join(ballastName), Logger: t.log,
-	})}
+		Pressed: s.press,
+	})
 	if t.serving {
 		s.guard.DropBallast()
 	}
@@ -92,7 +94,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	}
 	blobs, err := bloblog.Open(dir.Join(messagesDir), bloblog.Options{
 		FS: dir.FS(), Logger: t.log, OpenFiles: t.files.messages, Compress: t.compress,
-		SegmentBytes: segmentBytes(maxFileSize()),
+		SegmentBytes: segmentBytes(dir, maxFileSize()),
 	})
 	if err != nil {
 		return nil, err
@@ -121,6 +123,14 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 		return nil, errors.Join(err, s.store.Close(ctx))
 	}
 	return s, nil
+}
+
+// press has space taken back eagerly where the disk has little room. Nobody asks the
+// guard before the messages are open.
+func (s *storage) press(bytes int64) {
+	if s.blobs != nil {
+		s.blobs.Press(bytes)
+	}
 }
 
 // settleTime is how long closing may take longer than it must.

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
+	"github.com/rookery-mail/rookery/mailstore/datadir"
 )
 
 // tuning says how a store is opened.
@@ -41,12 +42,21 @@ func budget(limit uint64) fileBudget {
 	return fileBudget{index: min(n/8, 256), messages: min(n/8, 128), imap: max(n/3, n-plenty/4), lmtp: min(n/12, 500)}
 }
 
-// segmentBytes is how large a file of messages may get where the system bounds
-// files: half of that, so that messages find room behind others. 0 is what bloblog has.
-func segmentBytes(fileSize int64) int64 {
-	const usual = 64 << 20
-	if fileSize <= 0 || fileSize >= 2*usual {
+// segmentBytes is how large a file of messages may get: small on a small disk, where
+// there must be room to copy what lives in one before it goes, and half of what the
+// system lets a file be, so that messages find room behind others. 0 is what
+// bloblog has.
+func segmentBytes(dir *datadir.Dir, fileSize int64) int64 {
+	const usual, least, part = 64 << 20, 1 << 20, 32
+	size := int64(usual)
+	if usage, err := dir.FS().GetDiskUsage(dir.Join()); err == nil {
+		size = max(int64(min(usage.TotalBytes/part, usual)), least)
+	}
+	if fileSize > 0 {
+		size = max(min(size, fileSize/2), 1)
+	}
+	if size == usual {
 		return 0
 	}
-	return max(fileSize/2, 1)
+	return size
 }

@@ -107,6 +107,7 @@ type Store struct {
 	bufs    sync.Pool // of *[]byte: those of writers
 	ahead   readAhead
 	opened  atomic.Int32
+	pressed atomic.Int64 // see Press
 
 	syncCalls atomic.Int64
 	codec     *codec

@@ -144,7 +144,25 @@ func (s *Store) wastefulLocked(g *segment) bool {
 	if !g.sealed && g.size < s.opts.SegmentBytes/smallPart {
 		return false
 	}
-	return float64(g.dead) >= s.opts.MaxWaste*float64(g.size-segmentHeader-trailerLen)
+	size := g.size - segmentHeader - trailerLen
+	if float64(g.dead) >= s.opts.MaxWaste*float64(size) {
+		return true
+	}
+	room := s.pressed.Load()
+	return room > 0 && g.dead >= size/pressedPart && size-g.dead <= room
+}
+
+// pressedPart is the part of a segment that is worth taking back when there is
+// little room on the disk, though that costs so many times of writing.
+const pressedPart = 8
+
+// Press says that there is little room on the disk, of which bytes may be used for
+// taking space back: then segments are emptied that waste less than MaxWaste, if
+// what lives in them fits there. 0 says that there is room again.
+func (s *Store) Press(bytes int64) {
+	if s.pressed.Swap(bytes) == 0 && bytes > 0 {
+		s.wake()
+	}
 }
 
 // retireWasteful has segments sealed that nobody writes to at the moment, that

@@ -203,3 +203,37 @@ func TestOpenSegmentsAreTidiedToo(t *testing.T) {
 		must(t, s.Close())
 	})
 }
+
+// TestPress: on a disk with little room, less waste is taken back, as far as there
+// is room to do it in.
+func TestPress(t *testing.T) {
+	s := open(t, "blobs", bloblog.Options{FS: vfs.NewMem(), Manual: true, SegmentBytes: 50_000})
+	defer s.Close()
+	var refs []driver.Ref
+	for i := range 30 {
+		refs = append(refs, mustKeep(t, s, 1, text(i, 5000)))
+	}
+	var dead []driver.Ref
+	for i := 0; i < len(refs); i += 4 {
+		dead = append(dead, refs[i])
+	}
+	must(t, s.Delete(context.Background(), 1, dead))
+	for _, c := range []struct {
+		room int64
+		want bool
+	}{{0, false}, {10_000, false}, {60_000, true}} {
+		s.Press(c.room)
+		must(t, s.Tidy(context.Background()))
+		if st := s.Stats(); (st.Moved > 0) != c.want {
+			t.Errorf("with room for %d bytes: %+v", c.room, st)
+		}
+	}
+	if st := s.Stats(); st.DeadBytes > st.Bytes/8 {
+		t.Errorf("%d of %d bytes are dead", st.DeadBytes, st.Bytes)
+	}
+	for i, ref := range refs {
+		if i%4 != 0 {
+			wantBytes(t, s, ref, text(i, 5000))
+		}
+	}
+}

@@ -35,6 +35,10 @@ type Options struct {
 	// Ballast is the name of a file that may be a part of the reserve: it is
 	// counted as free. See [Guard.TakeBallast]. Empty: there is none.
 	Ballast string
+	// Pressed is told, while there is no room for messages, how many bytes may be
+	// written all the same in order to take space back, and 0 when there is room
+	// again. It is called often, with the guard's lock held. nil: nobody is.
+	Pressed func(bytes int64)
 	// Logger is told when a disk gets full, and when it has room again; nil is
 	// slog.Default().
 	Logger *slog.Logger
@@ -48,6 +52,7 @@ type Guard struct {
 	pending int64 // bytes of messages that are being written
 	level   level // what was logged last
 	blind   bool  // the free space cannot be found out, which was logged
+	refused int64 // size of a message that was, while Options.Pressed knows of it
 	ballast int64 // bytes of the file Options.Ballast, 0 where there is none
 }
 
@@ -141,7 +146,29 @@ func (g *Guard) look(size int64) (free int64, l level) {
 	if l == room && free-g.pending-size < keep {
 		l = tight // for this one; shorter ones may still fit
 	}
+	g.press(l, size, free, keep)
 	return free, l
+}
+
+// press tells how much may be written to take space back: what is above the part
+// for the index, as long as there is no room for what was refused last. g.mu is
+// held.
+func (g *Guard) press(l level, size, free, keep int64) {
+	if g.opts.Pressed == nil {
+		return
+	}
+	if l == tight {
+		g.refused = max(g.refused, min(size, keep/indexPart))
+	}
+	switch {
+	case l == out:
+		g.opts.Pressed(0)
+	case l == tight || free-g.pending-g.refused < keep:
+		g.opts.Pressed(max(free-keep/indexPart, 0))
+	default:
+		g.refused = 0
+		g.opts.Pressed(0)
+	}
 }
 
 // keepOf is how much of a disk is kept free by default.

@@ -211,3 +211,24 @@ func TestBallast(t *testing.T) {
 	open(-1).TakeBallast()
 	want("without a reserve", 0)
 }
+
+// Whoever takes space back hears how much of it may be used for that.
+func TestPressed(t *testing.T) {
+	fs := vfs.NewMem()
+	told := int64(-1)
+	g := reserve.New(reserve.Options{FS: fs, Path: "/", Bytes: 64 * mib, Logger: quiet(), Pressed: func(n int64) { told = n }})
+	for i, c := range []struct {
+		free uint64
+		size int64
+		want int64
+	}{
+		{100, 1, 0}, {60, 1, 44 * mib}, {17, 1, mib}, {10, 1, 0}, {30, 1, 14 * mib}, {70, 1, 0},
+		{66, 3 * mib, 50 * mib}, {66, mib, 50 * mib}, {68, mib, 0}, {66, mib, 0}, // until the one that was refused fits
+	} {
+		setFree(fs, c.free)
+		_ = g.Room(c.size)
+		if told != c.want {
+			t.Errorf("step %d, %+v: it was told %d", i, c, told)
+		}
+	}
+}
