@@ -230,20 +230,17 @@ func (t *tally) count(id FlagsID) uint32 {
 // tallyEdit changes a tally without changing what others see of it.
 type tallyEdit struct {
 	tally
-	owned map[int]bool
+	owned []bool // by block: whether it is this edit's own
 }
 
 func editTally(t tally) tallyEdit {
-	return tallyEdit{
-		tally: tally{blocks: slices.Clone(t.blocks), live: t.live},
-		owned: make(map[int]bool),
-	}
+	return tallyEdit{tally: tally{blocks: slices.Clone(t.blocks), live: t.live}, owned: make([]bool, len(t.blocks))}
 }
 
 func (t *tallyEdit) add(id FlagsID, delta int) {
 	b := int(id / tallyRows)
 	for len(t.blocks) <= b {
-		t.owned[len(t.blocks)] = true
+		t.owned = append(t.owned, true)
 		t.blocks = append(t.blocks, new(tallyBlock))
 	}
 	if !t.owned[b] {

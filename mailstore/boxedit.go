@@ -48,7 +48,7 @@ func (t *opTx) edit(num boxNum, rows bool) (*boxEdit, error) {
 	}
 	e := &boxEdit{
 		t: t, num: num, node: n, c: st.c, kw: st.kw, oldKW: st.kw, base: st.snap,
-		modseq: st.c.highest + 1, storings: st.storings, codes: make(map[mailindex.FlagsID][]byte),
+		modseq: st.c.highest + 1, storings: st.storings,
 	}
 	if e.base != nil {
 		e.ed = e.base.Edit()
@@ -80,6 +80,9 @@ func (e *boxEdit) code(id mailindex.FlagsID) ([]byte, error) {
 		return nil, err
 	}
 	code := e.kw.appendFlags(nil, set)
+	if e.codes == nil {
+		e.codes = make(map[mailindex.FlagsID][]byte)
+	}
 	e.codes[id] = code
 	return code, nil
 }

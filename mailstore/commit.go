@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"runtime"
 	"runtime/debug"
-	"time"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -101,93 +100,6 @@ func (a *account) post(o *op) {
 	}
 }
 
-// take removes from the queue the ops of the next transaction.
-func (a *account) take() []*op {
-	a.queueMu.Lock()
-	defer a.queueMu.Unlock()
-	n, weight := 0, 0
-	for n < len(a.queue) {
-		o := a.queue[n]
-		if n > 0 && (o.alone != nil || weight+o.weight > a.store.opts.TxnBytes) {
-			break
-		}
-		o.started = true
-		weight += o.weight
-		n++
-		if o.alone != nil {
-			break
-		}
-	}
-	ops := a.queue[:n:n]
-	a.queue = a.queue[n:]
-	return ops
-}
-
-// commitLoop commits until nothing waits.
-func (a *account) commitLoop() {
-	for a.commitRound() {
-	}
-}
-
-// commitRound commits the first of what waits, and reports whether more does:
-// then it must be called again. It runs once per account at a time, for who has
-// set committing.
-func (a *account) commitRound() (more bool) {
-	a.gather()
-	ops := a.take()
-	switch {
-	case len(ops) == 0: // whoever waited has given up
-	case ops[0].alone != nil:
-		ops[0].err = guard(ops[0].alone)
-	default:
-		err := guard(func() error {
-			a.commit(ops)
-			return nil
-		})
-		for _, o := range ops {
-			o.err = cmp.Or(err, o.err)
-		}
-	}
-	for _, o := range ops {
-		close(o.done)
-	}
-	return !a.rest(len(ops))
-}
-
-// gatherFor is how long a round waits for those who were answered just now: less
-// than a sync takes, of which they would need one of their own.
-const gatherFor = 50 * time.Microsecond
-
-// gather waits until as many ops are queued as were under way when the last
-// round ended, if those were several. So sessions that change one mailbox at the
-// same time share each sync, instead of being two groups that take turns.
-func (a *account) gather() {
-	for end := time.Now().Add(gatherFor); a.expects() && time.Now().Before(end); {
-		runtime.Gosched()
-	}
-}
-
-// expects reports whether fewer are queued than were before.
-func (a *account) expects() bool {
-	a.queueMu.Lock()
-	defer a.queueMu.Unlock()
-	return a.crowd > 1 && len(a.queue) < a.crowd
-}
-
-// rest ends the committing where nothing waits. done is how many ops the round
-// has answered.
-func (a *account) rest(done int) bool {
-	a.queueMu.Lock()
-	defer a.queueMu.Unlock()
-	a.crowd = done + len(a.queue)
-	if len(a.queue) > 0 {
-		return false
-	}
-	a.queue, a.committing = nil, false
-	a.idle.Broadcast()
-	return true
-}
-
 // shutdown refuses new ops and waits for those that are queued.
 func (a *account) shutdown() {
 	a.queueMu.Lock()
@@ -207,12 +119,12 @@ func (a *account) shutdown() {
 // the engine adds.
 const maxTxnBytes = driver.MaxTxnBytes * 3 / 4
 
-// commit runs ops in one transaction, and those that turn out to be too large
-// for it after that.
-func (a *account) commit(ops []*op) {
-	err := a.transact(ops, true)
+// commit runs a round in one transaction, and those of its ops that turn out to be
+// too large for it after that.
+func (a *account) commit(r *round) {
+	err := a.transactRound(r, true)
 	if err != nil {
-		for _, o := range ops {
+		for _, o := range r.ops {
 			// An op that failed by itself keeps its own error.
 			if o.err == nil || errors.Is(o.err, errLarge) || errors.Is(o.err, errLater) {
 				o.err = err
@@ -221,7 +133,7 @@ func (a *account) commit(ops []*op) {
 		return
 	}
 	var later []*op
-	for _, o := range ops {
+	for _, o := range r.ops {
 		switch {
 		case errors.Is(o.err, errLater):
 			later = append(later, o)
@@ -232,20 +144,24 @@ func (a *account) commit(ops []*op) {
 		}
 	}
 	if len(later) > 0 {
-		a.commit(later)
+		a.commit(&round{ops: later})
 	}
 }
 
 // transact runs ops in one transaction and, with publish set, shows the
 // outcome. Each op has its own error; the error returned is that of all.
 func (a *account) transact(ops []*op, publish bool) error {
+	return a.transactRound(&round{ops: ops}, publish)
+}
+
+func (a *account) transactRound(r *round, publish bool) error {
 	if err := a.dropVoid(); err != nil && !errors.Is(err, errStale) {
 		return imap.E("mailstore: commit", imap.Other, err)
 	}
-	b, err := a.update(ops)
+	b, err := a.update(r)
 	if errors.Is(err, errStale) {
 		if err = a.reload(); err == nil {
-			b, err = a.update(ops)
+			b, err = a.update(r)
 		}
 	}
 	if errors.Is(err, driver.ErrUnknown) {
@@ -285,6 +201,7 @@ type batch struct {
 	rec     accountRec
 	tree    *tree
 	changed changed
+	counted []boxNum // mailboxes whose counters have changed
 	graves  []grave
 	wrote   bool
 	size    int // bytes of what was written
@@ -292,33 +209,23 @@ type batch struct {
 
 // update runs one transaction and, when it is committed, makes its outcome the
 // working state. A transaction that would write nothing is not committed.
-func (a *account) update(ops []*op) (*batch, error) {
+func (a *account) update(r *round) (*batch, error) {
 	var b *batch
 	err := a.store.kv.Update(a.store.ctx, a.num, func(tx driver.Txn) error {
 		b = &batch{a: a, tx: tx, rec: a.working.rec, tree: a.working.tree, changed: make(changed)}
 		if err := a.checkGeneration(tx); err != nil {
 			return err
 		}
-		for _, o := range ops {
-			o.err = nil
-			t := &opTx{a: a, b: b, rec: b.rec, tree: b.tree, changed: make(changed)}
-			if o.err = guard(func() error { return o.run(t) }); o.err != nil {
-				continue
-			}
-			if b.size+t.size > maxTxnBytes {
-				// It would not fit; alone it has the whole transaction.
-				o.err = errLater
-				if b.size == 0 {
-					o.err = errLarge
-				}
-				continue
-			}
-			if err := t.flush(); err != nil {
+		for i := 0; i < len(r.ops) || a.join(r); i++ {
+			if err := b.run(r.ops[i]); err != nil {
 				return err
 			}
 		}
 		if !b.wrote {
 			return errNothing
+		}
+		if err := b.setCounters(); err != nil {
+			return err
 		}
 		b.rec.generation++
 		b.rec.user = cmp.Or(b.rec.user, a.user)
@@ -329,7 +236,7 @@ func (a *account) update(ops []*op) (*batch, error) {
 	}
 	if err == nil {
 		a.store.counts.commits.Add(1)
-		a.store.counts.operations.Add(int64(len(ops)))
+		a.store.counts.operations.Add(int64(len(r.ops)))
 	}
 	a.working.rec, a.working.tree = b.rec, b.tree
 	for num, st := range b.changed {
@@ -341,6 +248,41 @@ func (a *account) update(ops []*op) (*batch, error) {
 	}
 	a.bury(b.graves)
 	return b, nil
+}
+
+// run runs an op, which keeps its own error; the one returned is the
+// transaction's.
+func (b *batch) run(o *op) error {
+	o.err = nil
+	t := &opTx{a: b.a, b: b, rec: b.rec, tree: b.tree, changed: make(changed)}
+	if o.err = guard(func() error { return o.run(t) }); o.err != nil {
+		return nil
+	}
+	if b.size+t.size > maxTxnBytes {
+		// It would not fit; alone it has the whole transaction.
+		o.err = errLater
+		if b.size == 0 {
+			o.err = errLarge
+		}
+		return nil
+	}
+	return t.flush()
+}
+
+// setCounters writes the counters of the mailboxes that have changed: once,
+// however many ops have changed them.
+func (b *batch) setCounters() error {
+	slices.Sort(b.counted)
+	for _, num := range slices.Compact(b.counted) {
+		st := b.changed[num]
+		if st == nil {
+			continue // an op behind has removed the mailbox
+		}
+		if err := b.tx.Set(boxKey(keyCounters, num), st.c.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // errNothing keeps a transaction that wrote nothing from being committed.
@@ -382,6 +324,7 @@ type opTx struct {
 	rec     accountRec
 	tree    *tree
 	changed changed
+	counted []boxNum // mailboxes whose counters have changed
 	graves  []grave
 	writes  []write
 	overlay map[string]int // index in writes of what this op may read again
@@ -455,7 +398,8 @@ func (t *opTx) flush() error {
 			return err
 		}
 	}
-	t.b.wrote = t.b.wrote || len(t.writes) > 0
+	t.b.wrote = t.b.wrote || len(t.writes) > 0 || len(t.counted) > 0
+	t.b.counted = append(t.b.counted, t.counted...)
 	t.b.size += t.size
 	t.b.rec, t.b.tree = t.rec, t.tree
 	maps.Copy(t.b.changed, t.changed)

@@ -141,7 +141,7 @@ func (a *account) dropVoid() error {
 			}
 			return nil
 		}}
-		_, err := a.update([]*op{o})
+		_, err := a.update(&round{ops: []*op{o}})
 		if err = errors.Join(err, o.err); err != nil {
 			return err
 		}

@@ -193,10 +193,14 @@ func (t *opTx) checkUses(uses []imap.MailboxAttr) error {
 	return nil
 }
 
+// countersBytes is about what the record of counters takes, at most.
+const countersBytes = 120
+
 // setCounters stores a new state of a mailbox.
 func (t *opTx) setCounters(num boxNum, st *boxState) {
 	t.changed[num] = st
-	t.set(boxKey(keyCounters, num), st.c.encode())
+	t.counted = append(t.counted, num)
+	t.size += countersBytes
 }
 
 // Create makes a mailbox, and missing parents with it, and returns its object
