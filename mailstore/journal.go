@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -16,6 +17,7 @@ type JournalWitness struct {
 
 	accounts map[driver.Account]*witnessed
 	gaps     int
+	format   uint64 // of the store, 0 where that is not known
 }
 
 // witnessed is what the journal says of one account.
@@ -39,6 +41,10 @@ func (w *JournalWitness) Lost() { w.gaps++ }
 
 // Note takes in one record.
 func (w *JournalWitness) Note(a driver.Account, key, value []byte) {
+	if a == directoryAccount && len(key) == 1 && key[0] == keyFormat {
+		d := decoder{data: value}
+		w.format = d.uint()
+	}
 	if a == directoryAccount || len(key) == 0 {
 		return
 	}
@@ -85,6 +91,15 @@ func (w *witnessed) commit(generation uint64, gaps int) {
 func (w *JournalWitness) whole(a driver.Account) bool {
 	acct := w.accounts[a]
 	return acct != nil && !acct.missing && acct.linked == w.gaps
+}
+
+// CheckFormat is an error unless the journal says that the store has a format that
+// this program reads.
+func (w *JournalWitness) CheckFormat() error {
+	if w.format < oldestFormat || w.format > formatVersion {
+		return imap.E("mailstore: format of the journal", imap.ContactAdmin, fmt.Errorf("the journal says format %d, and this program reads formats from %d to %d", w.format, oldestFormat, formatVersion))
+	}
+	return nil
 }
 
 // Compare returns what a store has lost: changes that the journal has and the index

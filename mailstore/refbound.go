@@ -48,6 +48,41 @@ func (s *Store) skipRefs(ctx context.Context, bound driver.Ref) error {
 	return s.blobs.Skip(ctx, bound)
 }
 
+// firstBound gives a bound to a store that an earlier release wrote, from all that it
+// names. A store in which that cannot be read has none until its first APPEND.
+func (s *Store) firstBound(ctx context.Context) (bound driver.Ref, err error) {
+	list, err := s.Accounts(ctx)
+	for i := 0; i < len(list) && err == nil; i++ {
+		err = s.kv.View(ctx, driver.Account(list[i].Number), func(r driver.Reader) error {
+			return scanPrefix(r, []byte{keyMessage}, func(_, value []byte) error {
+				rec, err := decodeMessage(value)
+				bound = max(bound, rec.ref)
+				return err
+			})
+		})
+	}
+	if isDamage(err) {
+		s.opts.Logger.Error("the index is damaged: run `rookery check`", "err", err)
+		return 0, ctx.Err()
+	}
+	if err != nil || bound == 0 {
+		return 0, err
+	}
+	return s.raiseBound(ctx, bound)
+}
+
+// raiseBound raises the bound on disk above a Ref, if it is not, and returns it.
+func (s *Store) raiseBound(ctx context.Context, top driver.Ref) (bound driver.Ref, err error) {
+	err = s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) (err error) {
+		if bound, err = readRefBound(tx); err != nil || top <= bound {
+			return err
+		}
+		bound = max(top, top+refStep) // an engine may have Refs near the end
+		return tx.Set([]byte{keyRefBound}, binary.AppendUvarint(nil, uint64(bound)))
+	})
+	return bound, err
+}
+
 // boundRefs sees to it that the bound covers the blobs of items. They may be
 // named when it has returned.
 func (s *Store) boundRefs(ctx context.Context, items []AppendItem) error {
@@ -63,14 +98,7 @@ func (s *Store) boundRefs(ctx context.Context, items []AppendItem) error {
 	if uint64(top) <= s.refs.known.Load() {
 		return nil // another has raised it meanwhile
 	}
-	var bound driver.Ref
-	err := s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) (err error) {
-		if bound, err = readRefBound(tx); err != nil || top <= bound {
-			return err
-		}
-		bound = max(top, top+refStep) // an engine may have Refs near the end
-		return tx.Set([]byte{keyRefBound}, binary.AppendUvarint(nil, uint64(bound)))
-	})
+	bound, err := s.raiseBound(ctx, top)
 	switch {
 	case err == nil:
 		s.refs.known.Store(uint64(bound))

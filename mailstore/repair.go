@@ -102,7 +102,8 @@ type repair struct {
 	short bool
 	// directory says that the list of accounts is proven.
 	directory bool
-	store     *Store // over the new index
+	store     *Store     // over the new index
+	top       driver.Ref // the greatest that any record names
 }
 
 func (r *repair) note(kind RepairKind, account, mailbox string, uid imap.UID, format string, args ...any) {
@@ -143,12 +144,37 @@ func (r *repair) run(ctx context.Context) error {
 		}
 		r.res.Accounts++
 	}
-	if r.store == nil {
-		return nil
+	if err := r.keepBound(ctx); err != nil || r.store == nil {
+		return err
 	}
 	// Not closed in order: the next start sweeps what nobody names.
 	r.store.unswept.Store(true)
 	return r.store.Close(ctx)
+}
+
+// keepBound carries over the bound of Refs: see refbound.go. What is lost was named.
+func (r *repair) keepBound(ctx context.Context) error {
+	bound := driver.Ref(0)
+	if r.top > 0 {
+		bound = max(r.top, r.top+refStep)
+	}
+	if r.opts.Old != nil {
+		err := r.opts.Old.View(ctx, directoryAccount, func(old driver.Reader) error {
+			known, err := readRefBound(old)
+			bound = max(bound, known)
+			return err
+		})
+		if err != nil && !isUnreadable(err) || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+	}
+	return r.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
+		known, err := readRefBound(tx)
+		if err != nil && !isDamage(err) || known >= bound {
+			return err
+		}
+		return tx.Set([]byte{keyRefBound}, binary.AppendUvarint(nil, uint64(bound)))
+	})
 }
 
 // openStore opens the store over the new index when its first account is whole.
@@ -284,12 +310,31 @@ func (r *repair) names(ctx context.Context) (map[driver.Account]string, error) {
 		}
 		names[num] = name
 	}
+	if r.directory {
+		if r.directory, err = r.namesAll(ctx, dir, names); err != nil {
+			return nil, err
+		}
+	}
 	if !r.directory {
 		if err := r.nameUnknown(ctx, dir, names); err != nil {
 			return nil, err
 		}
 	}
 	return names, r.writeAccountList(ctx, dir)
+}
+
+// namesAll reports whether the list of accounts has each account that has a record of
+// its own: one that was removed has none.
+func (r *repair) namesAll(ctx context.Context, dir *accountList, names map[driver.Account]string) (bool, error) {
+	for _, num := range r.opts.Accounts {
+		if names[num] != "" || dir.removing[num] || num == directoryAccount {
+			continue
+		}
+		if _, there, err := r.ownName(ctx, num); err != nil || there {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // nameUnknown gives names to accounts that the list of accounts lacks: those that

@@ -64,6 +64,7 @@ func (a *accountRepair) findRemoved(ctx context.Context) error {
 		return scanPrefix(r, []byte{keyMessage}, func(_, value []byte) error {
 			if rec, err := decodeMessage(value); err == nil {
 				delete(a.removed, rec.ref)
+				a.top = max(a.top, rec.ref)
 			}
 			return nil
 		})

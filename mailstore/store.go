@@ -41,6 +41,10 @@ type Options struct {
 	// interrupted, and nothing is swept, until somebody uses an account. For
 	// who looks only.
 	AsItIs bool
+	// Holds reports whether the files that a blob is in are there at all, at once and
+	// without reading them, for a look at each start whether any are gone. nil where
+	// the engine cannot tell.
+	Holds func(driver.Ref) bool
 	// TxnRows is the greatest number of rows that one transaction changes;
 	// larger operations take several. 0 means 40,000, which fits
 	// driver.MaxTxnBytes; only tests want less.
@@ -126,6 +130,7 @@ type Store struct {
 	unswept   atomic.Bool // a failure may have left blobs that nobody names
 	counts    struct{ commits, operations atomic.Int64 }
 	lost      lostMessages
+	missing   atomic.Int64 // messages whose files are gone: see missing.go
 	sound     soundMessages
 	digesters sync.Pool // of *digester, with opts.Limits
 	rooms     sync.Pool // of *[uploadRoom]byte
@@ -153,6 +158,7 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 	s.searchSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
 	var clean bool
 	var bound driver.Ref
+	var older bool // the store has been in use
 	err := kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		version, fresh, err := checkFormat(tx)
 		if err != nil {
@@ -167,12 +173,15 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 			return err
 		}
 		_, closedInOrder, err := tx.Get([]byte{keyClean})
-		clean = closedInOrder || fresh
+		clean, older = closedInOrder || fresh, !fresh
 		if err != nil {
 			return err
 		}
 		return tx.Delete([]byte{keyClean})
 	})
+	if err == nil && bound == 0 && older && !s.opts.AsItIs {
+		bound, err = s.firstBound(ctx)
+	}
 	if err == nil {
 		err = s.skipRefs(ctx, bound)
 	}
@@ -184,6 +193,7 @@ func Open(ctx context.Context, kv driver.KV, blobs driver.Blobs, opts Options) (
 		s.unswept.Store(!clean)
 	} else {
 		s.background.Go(func() { s.recover(clean) })
+		s.background.Go(s.tellMissing)
 	}
 	return s, nil
 }

@@ -118,6 +118,9 @@ func (o *repairOutput) finish(res *daemon.RepairResult) error {
 		}{res, o.found, o.notes})
 	}
 	looked := fmt.Sprintf("%s, %s (%s)", count(res.Accounts, "account"), count(res.Messages, "message"), size(res.Bytes))
+	if res.Format {
+		o.line("format: the file FORMAT was lost or damaged, and is written anew")
+	}
 	for _, text := range res.JournalRenewed {
 		o.line("journal of the index: it was damaged, and has a new state of the index now: %s", text)
 	}

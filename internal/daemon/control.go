@@ -81,7 +81,14 @@ func (c *control) Status(context.Context) (admin.Status, error) {
 }
 
 // Numbers implements admin.Service.
-func (c *control) Numbers(context.Context) ([]admin.Number, error) { return c.metrics.numbers() }
+func (c *control) Numbers(ctx context.Context) ([]admin.Number, error) {
+	if c.storage.looking && c.storage.store != nil && c.storage.broken == nil {
+		if _, _, err := c.storage.store.CountMissing(ctx); err != nil { // a server does so when it starts
+			return nil, err
+		}
+	}
+	return c.metrics.numbers()
+}
 
 // Close implements admin.Service.
 func (c *control) Close() error {

@@ -16,21 +16,26 @@ import (
 // what the IMAP server would tell a client of them.
 func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
 	dir, err := datadir.Open(fs, path)
-	if err == nil {
-		return dir, nil
+	if err != nil {
+		return nil, dirError(path, err)
 	}
+	return dir, nil
+}
+
+// dirError is an error of package datadir for the person at the keyboard.
+func dirError(path string, err error) error {
 	kind := imap.KindOf(err)
 	if file := fileInPath(path); file != "" {
-		return nil, told(kind, "%s is a file; name a folder", file)
+		return told(kind, "%s is a file; name a folder", file)
 	}
 	if system, ok := errors.AsType[*os.PathError](err); ok {
 		text := fmt.Sprintf("cannot open the data folder %s: %v", path, system)
 		if errors.Is(err, os.ErrPermission) {
 			text += "; it must belong to the user who runs this command"
 		}
-		return nil, &toldError{text, kind, err}
+		return &toldError{text, kind, err}
 	}
-	return nil, plain(err)
+	return plain(err)
 }
 
 // plain is an error of datadir as the person at the keyboard is told it.

@@ -78,7 +78,7 @@ func look(ctx context.Context, dir *datadir.Dir) (_ *storage, err error) {
 		s.kv, s.broken = nil, err
 		return s, nil
 	}
-	s.store, err = mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log, AsItIs: true})
+	s.store, err = mailstore.Open(ctx, s.kv, s.blobs, mailstore.Options{Logger: log, AsItIs: true, Holds: s.blobs.Holds})
 	if imap.KindOf(err) == imap.Corruption {
 		s.broken, err = err, nil
 	}

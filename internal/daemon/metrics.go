@@ -114,6 +114,7 @@ var storeMetrics = []struct {
 	{"messages_syncs_total", "Syncs of messages to the disk.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.messages.Syncs) }},
 	{"messages_sync_calls_total", "Those who waited for one: more than syncs where they share them.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.messages.SyncCalls) }},
 	{"messages_damaged_total", "Messages that were found lost or damaged since the start, each once, however often it is asked for (up to 100,000 of each). Run `rookery check`.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.messages.Damaged + n.mail.Lost) }},
+	{"messages_missing", "Messages that the index names and whose files were gone at the start. Above 0: run `rookery check`.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.mail.Missing) }},
 	{"index_bytes", "Bytes of the index on the disk.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.index.Bytes) }},
 	{"index_log_bytes", "Of these, bytes of its log.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.index.LogBytes) }},
 	{"index_debt_bytes", "Bytes of the index that are still to be rewritten in the background, about.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.index.Debt) }},

@@ -41,6 +41,7 @@ func TestMetrics(t *testing.T) {
 		`rookery_imap_commands_total{command="LOGIN",result="ok"}`:      1,
 		"rookery_messages_segments":                                     1,
 		"rookery_messages_damaged_total":                                0,
+		"rookery_messages_missing":                                      0,
 	} {
 		if got := after[name] - before[name]; got != want {
 			t.Errorf("%s has risen by %g, not by %g", name, got, want)

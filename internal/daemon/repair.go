@@ -54,6 +54,8 @@ type RepairResult struct {
 	Kept    string   `json:"kept,omitempty"` // the folder with what was there before
 	Aside   []string `json:"aside,omitempty"`
 	Journal string   `json:"journal,omitempty"` // what it was good for
+	// Format says that the file FORMAT was gone or said nothing, and is written anew.
+	Format bool `json:"format,omitempty"`
 	// JournalRenewed says what was wrong with the journal beside an index in which nothing
 	// was: a new state is saved in it.
 	JournalRenewed []string `json:"journal_renewed,omitempty"`
@@ -89,7 +91,7 @@ func Repair(ctx context.Context, req RepairRequest) (res *RepairResult, err erro
 			return nil, err
 		}
 	}
-	dir, err := openDir(req.fs, req.DataDir)
+	dir, mended, err := openToMend(ctx, req.fs, req.DataDir)
 	if imap.KindOf(err) == imap.InUse {
 		return nil, told(imap.InUse, "%v. A repair needs the folder for itself: stop the server first", err)
 	}
@@ -100,7 +102,7 @@ func Repair(ctx context.Context, req RepairRequest) (res *RepairResult, err erro
 	if there, err := hasMail(dir); err != nil || !there {
 		return nil, errors.Join(err, told(imap.NotFound, "%s has no mail, so there is nothing to repair", req.DataDir))
 	}
-	r := &repairing{req: req, dir: dir, fs: dir.FS(), res: &RepairResult{Needed: true}, log: slog.New(slog.DiscardHandler)}
+	r := &repairing{req: req, dir: dir, fs: dir.FS(), res: &RepairResult{Needed: true, Format: mended}, log: slog.New(slog.DiscardHandler)}
 	if err := r.run(ctx); err != nil {
 		return nil, err
 	}

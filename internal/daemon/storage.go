@@ -115,7 +115,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}
-	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log})
+	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log, Holds: blobs.Holds})
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}

@@ -93,6 +93,13 @@ func (s *Store) verifySegment(ctx context.Context, g *segment, contents bool, fo
 	return nil
 }
 
+// Holds reports whether the segment that a blob is in is there. It reads nothing.
+func (s *Store) Holds(ref driver.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.segments[s.locateLocked(ref).segment] != nil || s.lostMoves
+}
+
 // FileOf names the file that a blob is in, or was in when it was last heard of,
 // without what follows the dot.
 func (s *Store) FileOf(ref driver.Ref) string {

@@ -67,7 +67,20 @@ func (e *InUseError) Error() string {
 // not there. fs nil is the machine's file system. Errors are *imap.Error: kind
 // InUse with an [InUseError], kind ContactAdmin for a folder of a newer release,
 // of one that is too old, or of another program, kind NoPermission or Unavailable.
-func Open(fs vfs.FS, path string) (*Dir, error) {
+func Open(fs vfs.FS, path string) (*Dir, error) { return open(fs, path, nil) }
+
+// OpenToMend is Open, but where the file FORMAT of a store is gone, or says nothing,
+// judge is asked whether the rest of the folder is of this release's format: if it
+// returns nil, FORMAT is written anew, and mended is true. judge must change nothing.
+func OpenToMend(fs vfs.FS, path string, judge func(*Dir) error) (d *Dir, mended bool, err error) {
+	d, err = open(fs, path, func(d *Dir) error {
+		mended = true
+		return judge(d)
+	})
+	return d, mended && err == nil, err
+}
+
+func open(fs vfs.FS, path string, judge func(*Dir) error) (*Dir, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
@@ -81,7 +94,7 @@ func Open(fs vfs.FS, path string) (*Dir, error) {
 	if err := d.writeOwner(); err != nil {
 		return nil, errors.Join(wrap(path, err), d.Close())
 	}
-	if err := d.checkFormat(); err != nil {
+	if err := d.checkFormat(judge); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -143,11 +156,15 @@ func (d *Dir) writeOwner() error {
 }
 
 // checkFormat reads the version, or writes it into a folder that is new.
-func (d *Dir) checkFormat() error {
+func (d *Dir) checkFormat(judge func(*Dir) error) error {
 	const op = "data folder open"
 	text, err := d.read(formatName)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := NoFormat(d.fs, d.path); err != nil {
+		err := NoFormat(d.fs, d.path)
+		if err != nil && judge != nil && d.isStore() {
+			err = judge(d)
+		}
+		if err != nil {
 			return err
 		}
 		return d.setFormat(Version)
@@ -156,6 +173,12 @@ func (d *Dir) checkFormat() error {
 		return wrap(d.path, err)
 	}
 	if _, err := fmt.Sscanf(text, "rookery store\nformat %d\n", &d.version); err != nil || d.version < 1 {
+		if judge != nil && d.isStore() {
+			if err := judge(d); err != nil {
+				return err
+			}
+			return d.setFormat(Version)
+		}
 		return imap.E(op, imap.Corruption, fmt.Errorf("%s says %q, not a version; the rest of the store may well be whole: %s", d.Join(formatName), text, mendFormat()))
 	}
 	if d.version > Version {
@@ -192,9 +215,16 @@ func NoFormat(fs vfs.FS, path string) error {
 	return imap.E("data folder open", imap.ContactAdmin, errors.New(text))
 }
 
+// isStore reports whether the folder has what only a store has that was in use: a
+// backup or a restore that was interrupted has no FORMAT either, and no journal.
+func (d *Dir) isStore() bool {
+	_, err := d.fs.Stat(d.Join("journal"))
+	return err == nil
+}
+
 // mendFormat says how to get FORMAT back.
 func mendFormat() string {
-	return fmt.Sprintf("copy the file %s alone from a backup of it, or write one with the two lines \"rookery store\" and \"format %d\" if this release had it last; then run `rookery check`", formatName, Version)
+	return fmt.Sprintf("run `rookery check --repair`, which writes it anew where the rest says what it was; or copy the file %s alone from a backup of it, or write one with the two lines \"rookery store\" and \"format %d\" if this release had it last; then run `rookery check`", formatName, Version)
 }
 
 func (d *Dir) read(name string) (string, error) {
