@@ -123,11 +123,14 @@ func TestJournalVerify(t *testing.T) {
 	if len(states) != 2 {
 		t.Fatalf("states %v", states)
 	}
-	found, harmless := 0, 0
+	found, harmless, flips := 0, 0, 10
+	if testing.Short() {
+		flips = 2
+	}
 	for _, name := range names {
 		path := dir + "/" + name
 		whole := read(t, fs, path)
-		for range 10 {
+		for range flips {
 			broken := slices.Clone(whole)
 			broken[rng.IntN(len(broken))] ^= byte(1 << rng.IntN(8))
 			replace(t, fs, path, broken)
@@ -165,7 +168,7 @@ func TestJournalVerify(t *testing.T) {
 		replace(t, fs, path, whole)
 	}
 	t.Logf("%d wrong bytes were found, %d hit nothing", found, harmless)
-	if found < 100 {
+	if found < 20 {
 		t.Error("that is too few")
 	}
 }

@@ -143,6 +143,10 @@ func (s *logScan) next() (rec []byte, off int, err error) {
 func (s *logScan) hole() error {
 	from, to, damage := s.pos, -1, false
 	for pos := from; pos < len(s.data); {
+		if kind := pos + 6; kind < len(s.data) && (s.data[kind] < chunkFull || s.data[kind] > chunkLast+withOffset) {
+			pos++ // nothing begins here: most of what is looked at is zeros
+			continue
+		}
 		c, ok := s.chunkAt(pos)
 		if !ok {
 			pos++

@@ -156,6 +156,7 @@ type replay struct {
 	all     bool // also what comes before the newest state
 	bare    bool // only logs: there is no state that can be read
 	report  JournalReport
+	buf     []byte // of the log before, for the next
 
 	start uint64 // the sequence number of the first batch that is not in the state, 0 for any
 	next  uint64 // the one that the next batch must have, 0 for any

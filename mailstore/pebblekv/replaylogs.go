@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -124,18 +125,31 @@ func (p *replay) complement(known map[uint64]journalLog, begun []logSize) {
 	}
 }
 
-func readFile(disk vfs.FS, path string) ([]byte, error) {
+// readFile reads a file into buf, if it is long enough for it.
+func readFile(disk vfs.FS, path string, buf []byte) ([]byte, error) {
 	f, err := disk.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := int(info.Size())
+	if cap(buf) < size {
+		buf = make([]byte, size)
+	}
+	n, err := io.ReadFull(f, buf[:size])
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil // it has become shorter meanwhile
+	}
+	return buf[:n], err
 }
 
 // hasBatches reports whether a log of a folder has anything that can be read.
 func hasBatches(disk vfs.FS, dir string, number uint64) bool {
-	data, err := readFile(disk, disk.PathJoin(dir, logName(number)))
+	data, err := readFile(disk, disk.PathJoin(dir, logName(number)), nil)
 	if err != nil {
 		return false
 	}
@@ -172,11 +186,12 @@ func (p *replay) first(l journalLog) (uint64, bool) {
 // log replays one log, up to the batch with the number limit.
 func (p *replay) log(ctx context.Context, l journalLog, limit uint64) error {
 	name := p.fs.PathJoin(p.dir, logName(l.number))
-	data, err := readFile(p.fs, l.path)
+	data, err := readFile(p.fs, l.path, p.buf)
 	if err != nil {
 		p.hole = fmt.Sprintf("%s cannot be read: %v", name, err)
 		return ctx.Err()
 	}
+	p.buf = data
 	for scan := (&logScan{data: data, num: uint32(l.number)}); ; {
 		if err := ctx.Err(); err != nil {
 			return err
