@@ -201,3 +201,45 @@ func TestRepairNamesOfRenamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRepairRemoved: an account that was removed does not come back, under any name,
+// where the list of accounts is lost.
+func TestRepairRemoved(t *testing.T) {
+	ctx := context.Background()
+	disk := vfs.NewMem()
+	m := &mourners{t: t, s: openHome(t, disk), alive: make(map[string]bool)}
+	for _, user := range []string{"ann", "eve"} {
+		var err error
+		if m.a, err = m.s.store.Account(ctx, user); err != nil {
+			t.Fatal(err)
+		}
+		m.put("INBOX", user, 2)
+	}
+	if err := m.s.store.RemoveAccount(ctx, "eve"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files(t, disk, home+"/journal") {
+		if strings.Contains(path, "state-") {
+			if err := disk.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := disk.RemoveAll(home + "/index"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Repair(ctx, RepairRequest{DataDir: home, fs: disk, Report: func(RepairEvent) {}}); err != nil {
+		t.Fatal(err)
+	}
+	s := openHome(t, disk)
+	list, err := s.store.Accounts(ctx)
+	if err != nil || len(list) != 1 || list[0].Name != "ann" {
+		t.Errorf("accounts %v, %v", list, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
