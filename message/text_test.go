@@ -42,6 +42,22 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestFoldPlaces: a character folds to the same wherever it stands, also where
+// several octets are taken at once.
+func TestFoldPlaces(t *testing.T) {
+	characters := []string{"a", "z", "A", "Z", "@", "[", "`", "{", "\x7f", "\x00", "é", "ß", "漢", "\xc3", "\xff"}
+	for _, c := range characters {
+		folded := message.FoldString(c)
+		for before := range 140 {
+			in := strings.Repeat("m", before) + c + "nopqrstuvwxyz"
+			want := strings.Repeat("M", before) + folded + "NOPQRSTUVWXYZ"
+			if got := message.FoldString(in); got != want {
+				t.Fatalf("%q folds to %q, want %q", in, got, want)
+			}
+		}
+	}
+}
+
 func TestCharsets(t *testing.T) {
 	tests := []struct{ charset, in, want string }{
 		{"UTF-8", "\xc3\xa4", "ä"},
