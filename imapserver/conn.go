@@ -32,7 +32,9 @@ type Conn struct {
 	id   uint64
 	addr netip.Addr
 	nc   net.Conn // as it was accepted: closing it ends everything
-	ctx  connContext
+	// eager is what nc reads from, nil where that cannot look for input.
+	eager *eagerConn
+	ctx   connContext
 	// trace is nil unless somebody listens.
 	trace     *tracer
 	leaveGate func()
@@ -93,7 +95,7 @@ type counts struct {
 }
 
 func (s *Server) newConn(ctx context.Context, nc net.Conn, addr netip.Addr) *Conn {
-	c := &Conn{srv: s, id: s.lastID.Add(1), addr: addr, nc: nc}
+	c := &Conn{srv: s, id: s.lastID.Add(1), addr: addr, nc: nc, eager: eagerOf(nc)}
 	c.ctx = connContext{ctx, c}
 	_, c.transport.secure = nc.(*tls.Conn)
 	c.trace = newTracer(c)

@@ -60,7 +60,9 @@ func (s *Server) firstShift(ctx context.Context, nc net.Conn, shifts chan<- *Con
 
 // shift serves the client until it rests, or to the end of the connection.
 func (c *Conn) shift(serve func() error, shifts chan<- *Conn) {
+	c.srv.eager.served.Add(1)
 	err := c.guard(serve)
+	c.srv.eager.served.Add(-1)
 	if errors.Is(err, errRests) {
 		shifts <- c
 		return
@@ -105,6 +107,7 @@ func (c *Conn) waitForCommand() error {
 	if err := c.park(restAfter); err != nil {
 		return err
 	}
+	c.eager.expect()
 	err := c.dec.Wait()
 	if !errors.Is(err, os.ErrDeadlineExceeded) || c.mustEnd() {
 		c.parked.Store(false)

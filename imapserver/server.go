@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type Server struct {
 	deflaters sync.Pool // of *flate.Writer, for COMPRESS
 	log       *slog.Logger
 	gate      *gate
+	eager     *eagerGate
 	features  Features
 
 	lastID   atomic.Uint64
@@ -78,6 +80,7 @@ func New(backend Backend, auth Authenticator, opts Options) (*Server, error) {
 		backend: backend, auth: auth, opts: opts, limits: limits, reg: reg,
 		pool: imapwire.NewBufferPool(0), log: opts.Log, made: time.Now(),
 		gate:     newGate(limits, opts.Allow, opts.Deny),
+		eager:    newEagerGate(runtime.GOMAXPROCS(0)),
 		features: backend.Features(),
 		ctx:      ctx, cancel: cancel,
 		conns: map[*Conn]struct{}{}, listeners: map[net.Listener]struct{}{},
@@ -114,12 +117,16 @@ func (s *Server) ServeTLS(ctx context.Context, ln net.Listener) error {
 	if s.opts.TLS == nil {
 		return errors.New("imapserver: ServeTLS needs Options.TLS")
 	}
-	return s.Serve(ctx, tls.NewListener(ln, s.opts.TLS))
+	return s.serve(ctx, tls.NewListener(eagerListener{ln, s.eager}, s.opts.TLS))
 }
 
 // Serve accepts connections on ln, and serves each in a goroutine of its own,
 // until ctx ends or the server is closed. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, eagerListener{ln, s.eager})
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()

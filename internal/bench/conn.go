@@ -49,6 +49,7 @@ func dial(ctx context.Context, addr string, cfg *tls.Config, from net.Addr, time
 	if err != nil {
 		return nil, err
 	}
+	nc = canLook(nc)
 	if cfg != nil {
 		tc := tls.Client(nc, cfg)
 		if err := tc.HandshakeContext(ctx); err != nil {

@@ -15,6 +15,7 @@ type workload struct {
 	tls        bool   // over TLS
 	extra      bool   // only where a pattern names it
 	once       bool   // one round will do
+	short      bool   // env.c gives one short command at a time; see look.go
 	needs      need   // what the target must have
 	cap        string // what the server must announce
 	// before gets ready, and is not measured; run measures.
@@ -119,6 +120,9 @@ func (e *env) timed(fn func() (ops, bytes int64, err error)) (Sample, error) {
 // repeat measures fn again and again until the time is over, at least once. fn
 // returns how many operations it was, and bytes.
 func (e *env) repeat(fn func() (ops, bytes int64, err error)) (Sample, error) {
+	if e.w.short {
+		e.c.lookOut()
+	}
 	return e.timed(func() (ops, bytes int64, err error) {
 		for deadline := time.Now().Add(e.time); ops < maxOps; {
 			n, b, err := fn()
