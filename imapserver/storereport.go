@@ -22,7 +22,7 @@ func (rep *storeReport) foresee(old, new *mailindex.Snapshot) *foresight {
 	if rep == nil || !rep.silent {
 		return nil
 	}
-	return &foresight{rep: rep, old: old, new: new, expected: make(map[reflagging]bool)}
+	return &foresight{rep: rep, old: old, new: new}
 }
 
 // foresight tells which rows have just the flags that a client expects after its
@@ -31,25 +31,31 @@ type foresight struct {
 	rep      *storeReport
 	old, new *mailindex.Snapshot
 
-	// Rows by the thousand have few combinations of flags, and mostly the same
-	// ones as the row before.
-	expected map[reflagging]bool
-	last     reflagging
-	lastIs   bool
+	// Rows by the thousand have few combinations of flags, and those of the old
+	// snapshot mostly become the same ones: by number, what was asked about last.
+	asked []reflagging
 }
 
-// reflagging is a row's flags in the old snapshot and in the new one.
-type reflagging struct{ was, is mailindex.FlagsID }
+// reflagging is what flags have become.
+type reflagging struct {
+	asked    bool
+	is       mailindex.FlagsID
+	expected bool // is is what the client expects
+}
 
 // known is a mailindex.Known.
 func (f *foresight) known(uid imap.UID, modseq imap.ModSeq, was, is mailindex.FlagsID) bool {
 	if modseq != f.rep.modseq || !f.rep.req.UIDs.Contains(uid) {
 		return false
 	}
-	if r := (reflagging{was, is}); r != f.last || len(f.expected) == 0 {
-		f.last, f.lastIs = r, f.expects(r)
+	if int(was) >= len(f.asked) {
+		f.asked = append(f.asked, make([]reflagging, int(was)+1-len(f.asked))...)
 	}
-	return f.lastIs
+	r := &f.asked[was]
+	if !r.asked || r.is != is {
+		*r = reflagging{true, is, f.expects(was, is)}
+	}
+	return r.expected
 }
 
 // sees reports whether a row of the new snapshot is foreseen.
@@ -61,14 +67,9 @@ func (f *foresight) sees(row mailindex.Row) bool {
 	return ok && f.known(row.UID, row.ModSeq, f.old.FlagsID(pos), row.Flags)
 }
 
-func (f *foresight) expects(r reflagging) bool {
-	if is, ok := f.expected[r]; ok {
-		return is
-	}
-	want := applyFlags(f.old.Flags(r.was).List(), f.rep.req.Op, f.rep.req.Flags)
-	is := flagKey(want) == flagKey(f.new.Flags(r.is).List())
-	f.expected[r] = is
-	return is
+func (f *foresight) expects(was, is mailindex.FlagsID) bool {
+	want := applyFlags(f.old.Flags(was).List(), f.rep.req.Op, f.rep.req.Flags)
+	return flagKey(want) == flagKey(f.new.Flags(is).List())
 }
 
 // applyFlags is what STORE makes of a message's flags.

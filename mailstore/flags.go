@@ -93,7 +93,7 @@ func (s *flagStore) write(e *boxEdit, changed imap.UIDSet) error {
 // apply makes the change in memory and returns the UIDs that it touches.
 func (s *flagStore) apply(e *boxEdit) imap.UIDSet {
 	s.res = StoreResult{}
-	f := applying{s: s, e: e, next: make(map[mailindex.FlagsID]mailindex.FlagsID)}
+	f := applying{s: s, e: e}
 	for _, r := range s.req.UIDs.Ranges() {
 		i, _ := e.base.Find(r.Start)
 		for page := range e.base.PagesFrom(i) {
@@ -119,7 +119,7 @@ func (s *flagStore) apply(e *boxEdit) imap.UIDSet {
 type applying struct {
 	s                *flagStore
 	e                *boxEdit
-	next             map[mailindex.FlagsID]mailindex.FlagsID // what flags become
+	next             []mailindex.FlagsID // what flags become, plus 1; 0 where that is not known yet
 	present, changed imap.UIDSet
 }
 
@@ -138,17 +138,24 @@ func (f *applying) rows(page *mailindex.Page, from, to int) {
 			end++
 		}
 		addUIDs(&f.present, page.UIDs[from:end])
-		id, ok := f.next[old]
-		if !ok {
-			id = f.e.ed.Intern(applyFlags(req.Op, f.e.ed.Flags(old).List(), req.Flags))
-			f.next[old] = id
-		}
-		if id != old {
+		if id := f.becomes(old); id != old {
 			f.e.setFlags(page.First+from, end-from, id)
 			addUIDs(&f.changed, page.UIDs[from:end])
 		}
 		from = end
 	}
+}
+
+// becomes returns what the request makes of flags.
+func (f *applying) becomes(old mailindex.FlagsID) mailindex.FlagsID {
+	if int(old) >= len(f.next) {
+		f.next = append(f.next, make([]mailindex.FlagsID, int(old)+1-len(f.next))...)
+	}
+	if f.next[old] == 0 {
+		req := f.s.req
+		f.next[old] = 1 + f.e.ed.Intern(applyFlags(req.Op, f.e.ed.Flags(old).List(), req.Flags))
+	}
+	return f.next[old] - 1
 }
 
 // addUIDs adds UIDs, which ascend and mostly follow each other.
