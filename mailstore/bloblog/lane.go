@@ -116,11 +116,12 @@ func (s *Store) takeLane(ctx context.Context, a driver.Account) (*lane, error) {
 
 // giveLane gives back a lane that the account had.
 func (s *Store) giveLane(l *lane, a driver.Account) {
+	full := s.full(l) // asked now: once it is free, it is the next writer's
 	s.mu.Lock()
 	switch {
 	case l.seg.failed:
 		// Nothing more goes there; what is in it stays readable.
-	case s.full(l):
+	case full:
 		s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
 	default:
 		s.free = append(s.free, l)
@@ -128,7 +129,7 @@ func (s *Store) giveLane(l *lane, a driver.Account) {
 	s.mu.Unlock()
 	<-s.lanes
 	s.giveShare(a)
-	if s.full(l) {
+	if full {
 		s.wake()
 	}
 }
