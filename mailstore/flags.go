@@ -37,9 +37,13 @@ type StoreResult struct {
 }
 
 // Store changes flags. Messages that have the flags already keep their
-// mod-sequence.
+// mod-sequence, and where all have them there is nothing to wait for: what is
+// published is on disk.
 func (m *Mailbox) Store(ctx context.Context, req *StoreRequest) (*StoreResult, error) {
 	fs := &flagStore{m: m, req: req}
+	if fs.idle(m.box.state.Load()) {
+		return &fs.res, nil
+	}
 	err := m.a.submit(ctx, &op{weight: 10_000, run: fs.run})
 	if err != nil {
 		return nil, imap.E("mailstore: store flags in "+m.name, imap.Other, err)
@@ -90,41 +94,62 @@ func (s *flagStore) write(e *boxEdit, changed imap.UIDSet) error {
 	return nil
 }
 
+// idle reports whether the request changes nothing of a published state, and then
+// has the result.
+func (s *flagStore) idle(st *boxState) bool {
+	if st == nil || st.snap == nil {
+		return false
+	}
+	f := applying{s: s, base: st.snap}
+	return f.all()
+}
+
 // apply makes the change in memory and returns the UIDs that it touches.
 func (s *flagStore) apply(e *boxEdit) imap.UIDSet {
-	s.res = StoreResult{}
-	f := applying{s: s, e: e}
-	for _, r := range s.req.UIDs.Ranges() {
-		i, _ := e.base.Find(r.Start)
-		for page := range e.base.PagesFrom(i) {
-			from := max(i-page.First, 0)
-			to, _ := slices.BinarySearch(page.UIDs, r.Stop)
-			if to < page.Len() && page.UIDs[to] == r.Stop {
-				to++
-			}
-			f.rows(page, from, to)
-			if to < page.Len() {
-				break
-			}
-		}
-	}
-	s.res.Missing = s.req.UIDs.Subtract(f.present)
+	f := applying{s: s, base: e.base, e: e}
+	f.all()
 	if !f.changed.IsEmpty() {
 		s.res.ModSeq = e.modseq
 	}
 	return f.changed
 }
 
-// applying is apply at work.
+// applying is a request that goes through the rows it is about.
 type applying struct {
 	s                *flagStore
-	e                *boxEdit
+	base             *mailindex.Snapshot
+	e                *boxEdit            // nil where nothing is to be changed
 	next             []mailindex.FlagsID // what flags become, plus 1; 0 where that is not known yet
 	present, changed imap.UIDSet
 }
 
+// all goes through all rows, and has the result then. Without an edit it ends at
+// the first row that would change, and reports that by false.
+func (f *applying) all() bool {
+	s := f.s
+	s.res = StoreResult{}
+	for _, r := range s.req.UIDs.Ranges() {
+		i, _ := f.base.Find(r.Start)
+		for page := range f.base.PagesFrom(i) {
+			from := max(i-page.First, 0)
+			to, _ := slices.BinarySearch(page.UIDs, r.Stop)
+			if to < page.Len() && page.UIDs[to] == r.Stop {
+				to++
+			}
+			if !f.rows(page, from, to) {
+				return false
+			}
+			if to < page.Len() {
+				break
+			}
+		}
+	}
+	s.res.Missing = s.req.UIDs.Subtract(f.present)
+	return true
+}
+
 // rows goes through some rows of a page, by runs of those with the same flags.
-func (f *applying) rows(page *mailindex.Page, from, to int) {
+func (f *applying) rows(page *mailindex.Page, from, to int) bool {
 	req := f.s.req
 	for from < to {
 		if req.HasUnchangedSince && page.ModSeqs[from] > req.UnchangedSince {
@@ -139,23 +164,50 @@ func (f *applying) rows(page *mailindex.Page, from, to int) {
 		}
 		addUIDs(&f.present, page.UIDs[from:end])
 		if id := f.becomes(old); id != old {
+			if f.e == nil {
+				return false
+			}
 			f.e.setFlags(page.First+from, end-from, id)
 			addUIDs(&f.changed, page.UIDs[from:end])
 		}
 		from = end
 	}
+	return true
 }
 
-// becomes returns what the request makes of flags.
+// becomes returns what the request makes of flags: without an edit, something else
+// where it changes them.
 func (f *applying) becomes(old mailindex.FlagsID) mailindex.FlagsID {
 	if int(old) >= len(f.next) {
 		f.next = append(f.next, make([]mailindex.FlagsID, int(old)+1-len(f.next))...)
 	}
 	if f.next[old] == 0 {
-		req := f.s.req
-		f.next[old] = 1 + f.e.ed.Intern(applyFlags(req.Op, f.e.ed.Flags(old).List(), req.Flags))
+		req, set := f.s.req, f.base.Flags(old)
+		switch {
+		case req.keeps(set):
+			f.next[old] = 1 + old
+		case f.e == nil:
+			return old + 1
+		default:
+			f.next[old] = 1 + f.e.ed.Intern(applyFlags(req.Op, set.List(), req.Flags))
+		}
 	}
 	return f.next[old] - 1
+}
+
+// keeps reports whether the request leaves a combination of flags as it is.
+func (r *StoreRequest) keeps(set *mailindex.FlagSet) bool {
+	for _, f := range r.Flags {
+		if f.IsSystem() && mailindex.BitOf(f) == 0 {
+			continue // no message can have it for good
+		}
+		if set.Has(f) == (r.Op == FlagsRemove) {
+			return false
+		}
+	}
+	return r.Op != FlagsReplace || !slices.ContainsFunc(set.List(), func(f imap.Flag) bool {
+		return !slices.ContainsFunc(r.Flags, func(g imap.Flag) bool { return imap.EqualFlag(f, g) })
+	})
 }
 
 // addUIDs adds UIDs, which ascend and mostly follow each other.

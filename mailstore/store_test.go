@@ -316,6 +316,39 @@ func TestUnchangedSince(t *testing.T) {
 	}
 }
 
+// TestStoreOfWhatIs: who stores flags that all messages have already waits for no
+// commit, is told the same as others, and changes nothing.
+func TestStoreOfWhatIs(t *testing.T) {
+	var next error
+	b := newBench(t, mailstore.Options{})
+	b.kv = &failing{b.kv, func() error { return next }}
+	b.restart(t)
+	a := b.account(t, "ann")
+	appendMail(t, a, imap.Inbox, mail("one"), imap.FlagSeen, "kw")
+	appendMail(t, a, imap.Inbox, mail("two"), imap.FlagSeen)
+	m := open(t, a, imap.Inbox)
+	defer m.Close()
+	before := snapshot(t, m)
+	store := func(op mailstore.FlagOp, flag imap.Flag) (*mailstore.StoreResult, error) {
+		return m.Store(ctx, &mailstore.StoreRequest{
+			UIDs: imap.UIDSetOf(1, 2, 7), Op: op, Flags: []imap.Flag{flag},
+			HasUnchangedSince: true, UnchangedSince: before.ModSeq(0),
+		})
+	}
+	next = imap.E("kv", imap.Unavailable, nil)
+	for op, flag := range map[mailstore.FlagOp]imap.Flag{mailstore.FlagsAdd: "KW", mailstore.FlagsRemove: imap.FlagDraft} {
+		res, err := store(op, flag)
+		if err != nil || res.ModSeq != 0 || res.Modified.String() != "2" || res.Missing.String() != "7" {
+			t.Errorf("%s: %+v, %v", flag, res, err)
+		}
+	}
+	if snapshot(t, m) != before {
+		t.Error("the mailbox has changed")
+	}
+	_, err := store(mailstore.FlagsReplace, "kw")
+	kindIs(t, err, imap.Unavailable)
+}
+
 // failing is a KV whose commits fail when told to.
 type failing struct {
 	driver.KV
