@@ -101,6 +101,48 @@ func TestSyncFailsBesideSeal(t *testing.T) {
 	must(t, open(t, "blobs", opts).Close())
 }
 
+// TestFreeKeepsThePin: a Writer that has let go of its memory is told of a loss
+// still, and keeps its blob from being swept away, until it is released.
+func TestFreeKeepsThePin(t *testing.T) {
+	ctx := context.Background()
+	for _, n := range []int{5000, 400_000} {
+		fs := crashfs.New()
+		s := open(t, "blobs", bloblog.Options{FS: fs, Manual: true, SegmentBytes: 1000})
+		ref, w, err := write(s, 1, text(1, n))
+		must(t, err)
+		w.(interface{ Free() }).Free()
+		w.(interface{ Free() }).Free()
+		if _, err := w.ReadAt(make([]byte, 1), 0); err == nil {
+			t.Errorf("%d bytes: what was freed can be read", n)
+		}
+		must(t, s.Sweep(ctx, 1, func(driver.Ref) bool { return false }))
+		wantBytes(t, s, ref, text(1, n))
+		fs.Fail(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFileSync {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if err := s.Tidy(ctx); !errors.Is(err, imap.Unavailable) {
+			t.Errorf("%d bytes: sealing on a bad disk gave %v", n, err)
+		}
+		fs.Fail(nil)
+		for range 2 {
+			if err := s.Sync(ctx); !errors.Is(err, imap.Unavailable) {
+				t.Errorf("%d bytes: while a lost blob is pinned, Sync gave %v", n, err)
+			}
+		}
+		w.Release()
+		w.Release()
+		must(t, s.Sync(ctx))
+		must(t, s.Sweep(ctx, 1, func(driver.Ref) bool { return false }))
+		if _, err := readAll(s, 1, ref); !errors.Is(err, imap.NotFound) {
+			t.Errorf("%d bytes: what nobody names gave %v", n, err)
+		}
+		must(t, s.Close())
+	}
+}
+
 // TestSyncPanics: where a sync ends in a panic, those that follow do not wait for
 // it, and nobody takes for durable what it has not come to.
 func TestSyncPanics(t *testing.T) {

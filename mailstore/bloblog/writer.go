@@ -31,7 +31,8 @@ type writer struct {
 
 	ref      driver.Ref // not 0 once finished
 	err      error      // the write that failed: nothing else will succeed
-	released bool
+	released bool       // by Free or Release
+	unpinned bool
 	lost     bool // guarded by Store.mu: a failed sync has lost the blob
 
 	kept   *segment // holds a finished long blob, for ReadAt
@@ -310,6 +311,18 @@ func (w *writer) readFlushed(f vfs.File, p []byte, off int64) (n int, err error)
 
 // Release implements driver.Writer.
 func (w *writer) Release() {
+	w.Free()
+	if w.ref != 0 && !w.unpinned {
+		w.unpinned = true
+		w.store.unpin(w.account, w.ref)
+		w.store.forgive(w)
+	}
+}
+
+// Free is Release but for the pin of a finished blob, which lasts until Release. So
+// who has to keep the pin for a while, since a failed sync may lose the blob yet,
+// keeps little memory with it. Only Release may follow.
+func (w *writer) Free() {
 	if w.released {
 		return
 	}
@@ -317,10 +330,6 @@ func (w *writer) Release() {
 	if w.lane != nil { // not finished: the next record goes over it
 		w.store.giveLane(w.lane, w.account)
 		w.lane = nil
-	}
-	if w.ref != 0 {
-		w.store.unpin(w.account, w.ref)
-		w.store.forgive(w)
 	}
 	if w.kept != nil {
 		w.store.release(w.kept)
@@ -331,5 +340,5 @@ func (w *writer) Release() {
 		w.read = nil
 	}
 	w.store.putBuf(w.buf)
-	w.buf = nil
+	w.buf, w.list, w.ctx = nil, blockList{}, nil
 }

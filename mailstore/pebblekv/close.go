@@ -35,6 +35,7 @@ func (kv *KV) Close() error {
 	}
 	kv.mu.Unlock()
 	err := in.close()
+	kv.late.releaseAll()
 	kv.retiring.Wait()
 	if err == nil && kv.journal != nil {
 		if err := kv.journal.closed(); err != nil {
@@ -76,7 +77,8 @@ func (kv *KV) Reopen() error {
 	if !old.disk.settled(diskPatience) {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
-	in, err := openInstance(kv.dir, kv.opts, kv.journal, true)
+	kv.late.releaseAll() // what they wait for is not written any more
+	in, err := kv.openInstance(true)
 	if err != nil {
 		return err
 	}

@@ -69,8 +69,9 @@ func (h *heldLog) Close() error {
 }
 
 // Blobs returns Options.Blobs as they are to be used beside this store: Sync has
-// nothing to do, since the log waits for them. In a relaxed store what is deleted
-// stays until nobody can name it any more.
+// nothing to do, since the log waits for them. In a relaxed store blobs stay pinned
+// until the log is durable, and what is deleted stays until nobody can name it any
+// more.
 func (kv *KV) Blobs() driver.Blobs {
 	switch held := (heldBlobs{kv.opts.Blobs}); {
 	case kv.opts.Blobs == nil:

@@ -41,13 +41,14 @@ const wrongSize = "object size mismatch"
 
 // openInstance opens the database; again says that it must be there already,
 // so that a disk that is gone is not taken for a new store.
-func openInstance(dir string, opts Options, j *journal, again bool) (*instance, error) {
+func (kv *KV) openInstance(again bool) (*instance, error) {
+	dir, opts := kv.dir, kv.opts
 	in := &instance{
 		dir: dir, log: opts.Logger, mode: pebble.Sync, stop: func() {},
 		failed: make(chan struct{}), accounts: make(map[driver.Account]*account),
 	}
 	in.disk = newFreezeFS(opts.FS, dir, in)
-	in.disk.journal = j
+	in.disk.journal = kv.journal
 	in.disk.bad.suspect.Store(opts.Still)
 	if opts.Blobs != nil {
 		in.disk.blobs = opts.Blobs.Sync
@@ -73,7 +74,7 @@ func openInstance(dir string, opts Options, j *journal, again bool) (*instance, 
 	}
 	if opts.Relaxed > 0 {
 		in.mode = pebble.NoSync
-		in.stop = in.startSyncer(opts.Relaxed)
+		in.stop = in.startSyncer(opts.Relaxed, &kv.late)
 	}
 	return in, nil
 }

@@ -42,6 +42,7 @@ type KV struct {
 	retiring  sync.WaitGroup // instances that were replaced and are being closed
 	journal   *journal       // nil where there is none
 	stopSaver func()         // ends the goroutine that saves states
+	late      lateReleases   // of blobs, in a relaxed store
 
 	mu       sync.Mutex
 	in       *instance
@@ -84,7 +85,7 @@ func Open(dir string, opts Options) (*KV, error) {
 			return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", opts.Journal, err))
 		}
 	}
-	in, err := openInstance(dir, kv.opts, kv.journal, opts.Existing)
+	in, err := kv.openInstance(opts.Existing)
 	if err != nil {
 		return nil, err
 	}
