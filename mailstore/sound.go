@@ -89,7 +89,7 @@ func (w *watchedBlob) verify(ctx context.Context, size int64) error {
 			return err
 		}
 		part := buf[:min(soundRead, size-off)]
-		if n, err := w.Blob.ReadAt(part, off); n < len(part) {
+		if n, err := w.Blob.ReadAt(part, off); n < len(part) || err != nil && err != io.EOF {
 			return err
 		}
 	}

@@ -326,7 +326,10 @@ func (b *blob) readBlock(p []byte, off int64) (int, error) {
 	begin := i * blockSize
 	length := min(blockSize, b.r.size-begin)
 	if off == begin && int64(len(p)) >= length { // the whole block is wanted
-		return int(length), b.load(i, p[:length])
+		if err := b.load(i, p[:length]); err != nil {
+			return 0, err // p has bytes that nobody may take for the content
+		}
+		return int(length), nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

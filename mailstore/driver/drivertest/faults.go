@@ -315,25 +315,30 @@ func blobCrash(t *testing.T, h Harness) {
 // blobDamage: a blob whose bytes have changed gives kind Corruption, and never
 // other bytes than were written; the others are as they were.
 func blobDamage(t *testing.T, h Harness) {
-	victims := []int{100, driver.CheckedAtOpen, driver.CheckedAtOpen + 1, 300_000, 1 << 20}
-	for i, n := range victims {
+	victims := []struct{ size, at int }{
+		{100, 0}, {driver.CheckedAtOpen, 0}, {driver.CheckedAtOpen + 1, 0}, {300_000, 0}, {1 << 20, 0},
+		{300_000, 80_000}, {1 << 20, 960_000}, // content is random there, too
+	}
+	for i, v := range victims {
 		b := h.OpenBlobs(t)
 		before := keep(t, b, 1, content(2*i, 5000), nil)
-		data := content(2*i+10, n) // of an even seed: random where it begins
+		data := content(2*i+10, v.size) // of an even seed: random where it begins
 		victim := keep(t, b, 1, data, []byte("meta"))
 		behind := keep(t, b, 1, content(2*i+100, 5000), nil)
 		must(t, b.Close())
-		h.Damage(t, data)
+		h.Damage(t, data[v.at:])
 		b = h.OpenBlobs(t)
-		blob, err := b.Open(context.Background(), 1, victim)
-		if err != nil {
-			wantKind(t, err, imap.Corruption)
-		} else {
-			wantDamage(t, blob, data)
-			must(t, blob.Close())
-		}
-		if n <= driver.CheckedAtOpen && err == nil {
-			t.Errorf("damage in a blob of %d bytes is not found when it is opened", n)
+		for _, piece := range []int{1000, driver.CheckedAtOpen, 2 * driver.CheckedAtOpen, v.size} {
+			blob, err := b.Open(context.Background(), 1, victim)
+			if err != nil {
+				wantKind(t, err, imap.Corruption)
+			} else {
+				wantDamage(t, blob, data, piece)
+				must(t, blob.Close())
+			}
+			if v.size <= driver.CheckedAtOpen && err == nil {
+				t.Errorf("damage in a blob of %d bytes is not found when it is opened", v.size)
+			}
 		}
 		wantBlob(t, b, 1, before, content(2*i, 5000))
 		wantBlob(t, b, 1, behind, content(2*i+100, 5000))
@@ -342,13 +347,13 @@ func blobDamage(t *testing.T, h Harness) {
 }
 
 // wantDamage reads a blob piece by piece.
-func wantDamage(t *testing.T, blob driver.Blob, data []byte) {
+func wantDamage(t *testing.T, blob driver.Blob, data []byte, piece int) {
 	t.Helper()
 	found := false
-	for p, off := make([]byte, 1000), 0; off < len(data); off += len(p) {
+	for p, off := make([]byte, piece), 0; off < len(data); off += len(p) {
 		n, err := blob.ReadAt(p, int64(off))
 		if !bytes.Equal(p[:n], data[off:off+n]) {
-			t.Errorf("other bytes than were written at %d", off)
+			t.Errorf("other bytes than were written among %d at %d", piece, off)
 		}
 		if err != nil && err != io.EOF {
 			wantKind(t, err, imap.Corruption)
