@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rookery-mail/rookery/imapserver"
@@ -47,7 +48,9 @@ func TestBadCommands(t *testing.T) {
 	c.wantEnd()
 }
 
-// TestIdleLimits: who says nothing is told so, before login sooner.
+// TestIdleLimits: who says nothing is told so, before login sooner. Here and where
+// else limits are short, clocks stand still while anybody works, so that the
+// machine is never the slow one.
 func TestIdleLimits(t *testing.T) {
 	const short, long = 30 * time.Millisecond, time.Hour
 	for name, test := range map[string]struct {
@@ -64,20 +67,21 @@ func TestIdleLimits(t *testing.T) {
 		"half an answer":         {imapserver.Limits{LoginIdle: long, Idle: long, Read: short}, false, "a AUTHENTICATE PLAIN\r\nabc"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := connect(t, memoryServer(t, imapserver.Options{Limits: test.limits}))
-			if test.login {
-				c.ok("LOGIN ann secret")
-			}
-			c.send(test.send)
-			line := c.line()
-			if strings.HasPrefix(line, "+") {
-				line = c.line()
-			}
-			if !strings.HasPrefix(line, "* BYE ") {
-				t.Fatalf("got %q, want BYE", line)
-			}
-			c.wantEnd()
+			synctest.Test(t, func(t *testing.T) {
+				c := connect(t, memoryServer(t, imapserver.Options{Limits: test.limits}))
+				if test.login {
+					c.ok("LOGIN ann secret")
+				}
+				c.send(test.send)
+				line := c.line()
+				if strings.HasPrefix(line, "+") {
+					line = c.line()
+				}
+				if !strings.HasPrefix(line, "* BYE ") {
+					t.Fatalf("got %q, want BYE", line)
+				}
+				c.wantEnd()
+			})
 		})
 	}
 }
@@ -245,17 +249,21 @@ func TestCommandLimit(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})}}
-	srv := memoryServer(t, imapserver.Options{Extensions: []*imapserver.Extension{slow}, Limits: imapserver.Limits{Command: 10 * time.Millisecond}})
-	c := login(t, srv)
-	c.gets("SLOW", "NO [UNAVAILABLE] ")
-	c.ok("NOOP")
+	synctest.Test(t, func(t *testing.T) {
+		srv := memoryServer(t, imapserver.Options{Extensions: []*imapserver.Extension{slow}, Limits: imapserver.Limits{Command: 10 * time.Millisecond}})
+		c := login(t, srv)
+		c.gets("SLOW", "NO [UNAVAILABLE] ")
+		c.ok("NOOP")
+	})
 }
 
 func TestSlowHandshake(t *testing.T) {
-	srv := memoryServer(t, imapserver.Options{TLS: testTLS(t), Limits: imapserver.Limits{LoginIdle: 20 * time.Millisecond}})
-	c := connect(t, srv)
-	c.ok("STARTTLS") // and then nothing
-	if _, err := io.WriteString(c.conn, "\x16"); err == nil {
-		until(t, "it is given up", func() bool { return len(srv.Connections()) == 0 })
-	}
+	synctest.Test(t, func(t *testing.T) {
+		srv := memoryServer(t, imapserver.Options{TLS: testTLS(t), Limits: imapserver.Limits{LoginIdle: 20 * time.Millisecond}})
+		c := connect(t, srv)
+		c.ok("STARTTLS") // and then nothing
+		if _, err := io.WriteString(c.conn, "\x16"); err == nil {
+			until(t, "it is given up", func() bool { return len(srv.Connections()) == 0 })
+		}
+	})
 }
