@@ -40,11 +40,11 @@ const maxAppendItems = 10_000
 // the mailbox is missing.
 func (a *Account) Append(ctx context.Context, mailbox string, items []AppendItem) (*AppendResult, error) {
 	opName := "mailstore: append to " + mailbox
-	defer func() {
-		for _, it := range items {
-			it.Upload.Discard()
-		}
-	}()
+	uploads := make([]*Upload, len(items))
+	for i := range items {
+		uploads[i] = items[i].Upload
+	}
+	defer a.discard(uploads)
 	if len(items) > maxAppendItems {
 		return nil, &imap.Error{Op: opName, Kind: imap.Limit, Text: fmt.Sprintf("one APPEND takes up to %d messages", maxAppendItems)}
 	}

@@ -76,19 +76,30 @@ func (u *Upload) ReadFrom(r io.Reader) (n int64, err error) {
 const uploadRoom = 32 << 10
 
 // Discard forgets the upload. It may be called after Append, and twice.
-func (u *Upload) Discard() {
-	if u.done {
-		return
-	}
-	u.done = true
-	u.w.Release()
-	if u.ref != 0 && !u.named {
-		// What is lost here a sweep finds again.
-		if err := u.a.store.blobs.Delete(u.a.store.ctx, u.a.num, []driver.Ref{u.ref}); err != nil {
-			u.a.store.unswept.Store(true)
+func (u *Upload) Discard() { u.a.discard([]*Upload{u}) }
+
+// discard forgets uploads.
+func (a *account) discard(list []*Upload) {
+	var refs []driver.Ref
+	for _, u := range list {
+		if !u.done && u.ref != 0 && !u.named {
+			refs = append(refs, u.ref)
 		}
 	}
-	u.derived = derived{}
+	if len(refs) > 0 {
+		// While they are pinned, so that no crash brings them back. What is lost
+		// here a sweep finds again.
+		if err := a.store.blobs.Delete(a.store.ctx, a.num, refs); err != nil {
+			a.store.unswept.Store(true)
+		}
+	}
+	for _, u := range list {
+		if !u.done {
+			u.done = true
+			u.w.Release()
+			u.derived = derived{}
+		}
+	}
 }
 
 // finish ends the writing and digests the message.

@@ -153,7 +153,7 @@ type Store struct {
 var _ driver.Blobs = (*Store)(nil)
 
 // A pin keeps a blob from Sweep and Delete; deleted is the entry of one that
-// was deleted meanwhile.
+// was deleted meanwhile, which the dead log has already.
 type pin struct {
 	deleted *entry
 }

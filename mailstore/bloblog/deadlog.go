@@ -13,10 +13,10 @@ import (
 )
 
 // A deadLog keeps on disk which blobs were deleted, so that a restart knows
-// without asking how much of each segment is dead. It is written without syncs:
-// what a crash takes from it, Sweep finds again. What it says is true all the
-// same, since a Delete comes after the commit that took the last name away, and
-// since a place is never used for another blob.
+// without asking how much of each segment is dead. It is written without syncs, but
+// for blobs that were never named: what a crash takes from it, Sweep finds again.
+// What it says is true all the same, since a Delete comes after the commit that took
+// the last name away, and since a place is never used for another blob.
 //
 // The file is a row of frames: length and checksum of what follows, then refs
 // (8 bytes) with the lengths of their records (4 bytes).
@@ -99,6 +99,13 @@ func (d *deadLog) append(entries []entry) error {
 	d.off += int64(len(p))
 	d.entries += len(entries)
 	return nil
+}
+
+// sync makes durable what was appended.
+func (d *deadLog) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.file.SyncData()
 }
 
 // rewrite replaces the file by one with what all returns, if that is much

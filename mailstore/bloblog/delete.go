@@ -34,31 +34,46 @@ func (s *Store) Delete(ctx context.Context, a driver.Account, refs []driver.Ref)
 // markDead marks records as dead, those that are pinned when their pin ends.
 func (s *Store) markDead(entries []entry) {
 	s.mu.Lock()
-	wanted := false
+	wanted, pinned := false, false
 	entries = slices.DeleteFunc(entries, func(e entry) bool {
 		if p := s.pins[e.ref]; p != nil {
+			known := p.deleted != nil
 			p.deleted = &e
-			return true
+			pinned = pinned || !known
+			return known
 		}
-		if !s.dead.add(e.ref, e.length) {
-			return true
-		}
-		if g := s.segments[s.locateLocked(e.ref).segment]; g != nil {
-			g.dead += e.bytes()
-			wanted = wanted || s.wastefulLocked(g)
-		}
-		return false
+		added, wasteful := s.addDeadLocked(e)
+		wanted = wanted || wasteful
+		return !added
 	})
 	s.mu.Unlock()
 	if len(entries) == 0 {
 		return
 	}
-	if err := s.deadLog.append(entries); err != nil {
+	err := s.deadLog.append(entries)
+	if err == nil && pinned {
+		// Nothing has named them, so nothing else would say that they are no mail.
+		err = s.deadLog.sync()
+	}
+	if err != nil {
 		s.opts.Logger.Warn("deleted messages are not noted: their space is taken back after the next sweep only", "err", err)
 	}
 	if wanted {
 		s.wake()
 	}
+}
+
+// addDeadLocked marks one record as dead, unless it was before, and reports whether
+// its segment is to be emptied.
+func (s *Store) addDeadLocked(e entry) (added, wasteful bool) {
+	if !s.dead.add(e.ref, e.length) {
+		return false, false
+	}
+	if g := s.segments[s.locateLocked(e.ref).segment]; g != nil {
+		g.dead += e.bytes()
+		return true, s.wastefulLocked(g)
+	}
+	return true, false
 }
 
 // entriesOf returns the account's records in the segment, dead ones too.

@@ -264,12 +264,16 @@ func (s *Store) publish(l *lane, w *writer, e entry) {
 }
 
 // unpin ends the pin of ref and carries out a Delete that had to wait for it.
-func (s *Store) unpin(a driver.Account, ref driver.Ref) {
+func (s *Store) unpin(ref driver.Ref) {
 	s.mu.Lock()
 	p := s.pins[ref]
 	delete(s.pins, ref)
-	s.mu.Unlock()
+	wanted := false
 	if p != nil && p.deleted != nil {
-		s.markDead([]entry{*p.deleted})
+		_, wanted = s.addDeadLocked(*p.deleted)
+	}
+	s.mu.Unlock()
+	if wanted {
+		s.wake()
 	}
 }

@@ -198,7 +198,8 @@ func (s *Store) Skip(ctx context.Context, used driver.Ref) error {
 	return nil
 }
 
-// deadEntries returns the dead set as the dead log has it.
+// deadEntries returns the dead set as the dead log has it, with what is dead as
+// soon as it is not pinned any more.
 func (s *Store) deadEntries() []entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,6 +207,11 @@ func (s *Store) deadEntries() []entry {
 	for segment, dead := range s.dead {
 		for _, g := range dead {
 			list = append(list, entry{ref: place{segment, g.off}.ref(), length: g.length})
+		}
+	}
+	for _, p := range s.pins {
+		if p.deleted != nil {
+			list = append(list, *p.deleted)
 		}
 	}
 	return list

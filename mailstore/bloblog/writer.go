@@ -314,7 +314,7 @@ func (w *writer) Release() {
 	w.Free()
 	if w.ref != 0 && !w.unpinned {
 		w.unpinned = true
-		w.store.unpin(w.account, w.ref)
+		w.store.unpin(w.ref)
 		w.store.forgive(w)
 	}
 }

@@ -125,6 +125,10 @@ type Blobs interface {
 	// taken back some time later. It must be called after the KV transaction
 	// that removed the last name has been committed. Deletes that are lost in a
 	// crash are found again by Sweep. Unknown refs are ignored.
+	//
+	// A blob that is pinned goes when its Writer is released. Unless the disk
+	// fails, its Delete is not lost in a crash: mailstore gives up like that what it
+	// has refused, and a repair that has no index must not take it for mail.
 	Delete(ctx context.Context, a Account, refs []Ref) error
 
 	// Sweep deletes every blob of the account that was finished and no longer

@@ -40,6 +40,7 @@ func blobTests() []test {
 		{name: "Reopen", needsReopen: true, run: blobReopen},
 		{name: "Fails", needs: needsFaults, runMany: blobFails},
 		{name: "Crash", needs: needsCrash, run: blobCrash},
+		{name: "CrashAfterRefusal", needs: needsCrash, run: blobCrashAfterRefusal},
 		{name: "Damage", needs: needsDamage, run: blobDamage},
 		{name: "RefsAreNeverReusedAfterReopen", needsReopen: true, run: blobRefsNotReusedAfterReopen},
 		{name: "ManyWriters", run: blobManyWriters},

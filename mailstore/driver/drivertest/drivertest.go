@@ -26,7 +26,7 @@
 //	Release, pins                                   ReleaseUnfinished DeleteWhilePinned SweepSparesPinned
 //	Sync                                            SyncTogether ManyWriters Reopen Crash Fails
 //	Open, Blob                                      PartialReads ReadTogether UnknownRefs DeleteWhileOpen Damage
-//	Delete, Sweep, List                             Delete ReadersAndDeleters Sweep SweepBesideWriters ListMeta ListStops
+//	Delete, Sweep, List                             Delete ReadersAndDeleters Sweep SweepBesideWriters ListMeta ListStops CrashAfterRefusal
 //	Refs are never given out twice                  RefsAreNeverReused RefsAreNeverReusedAfterReopen Skip
 //	Blobs.Close                                     Closed
 //

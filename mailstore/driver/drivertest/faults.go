@@ -312,6 +312,29 @@ func blobCrash(t *testing.T, h Harness) {
 	l.compare("in the end", false)
 }
 
+// blobCrashAfterRefusal: a blob that is deleted while it is pinned stays away after a
+// power cut, also where others have had it synced.
+func blobCrashAfterRefusal(t *testing.T, h Harness) {
+	b := openBlobs(t, h)
+	kept := map[driver.Ref]string{}
+	for i, n := range sizes() {
+		data := content(2*i, n)
+		refused, w, err := put(b, 1, data, nil)
+		must(t, err)
+		if i%2 == 0 {
+			must(t, b.Sync(context.Background()))
+		}
+		must(t, b.Delete(context.Background(), 1, []driver.Ref{refused}))
+		w.Release()
+		kept[keep(t, b, 1, content(2*i+1, n), nil)] = fmt.Sprintf("%d ", n)
+	}
+	h.Crash(t)
+	b = openBlobs(t, h)
+	if diff := cmp.Diff(kept, listed(t, b, 1)); diff != "" {
+		t.Errorf("after a power cut (-kept +listed):\n%s", diff)
+	}
+}
+
 // blobDamage: a blob whose bytes have changed gives kind Corruption, and never
 // other bytes than were written; the others are as they were.
 func blobDamage(t *testing.T, h Harness) {
