@@ -202,8 +202,10 @@ func (w *worker) session(addr string) error {
 	if _, err := run("LOGIN " + w.user + " " + w.password); err != nil {
 		return err
 	}
-	if _, status, err := c.do("CREATE Other"); err != nil || !strings.HasPrefix(status, "OK") && !strings.Contains(status, "ALREADYEXISTS") {
-		return errors.Join(err, fmt.Errorf("%w: CREATE: %s", errRefused, status))
+	if _, status, err := c.do("CREATE Other"); err != nil {
+		return err
+	} else if !strings.HasPrefix(status, "OK") && !strings.Contains(status, "ALREADYEXISTS") {
+		return fmt.Errorf("%w: CREATE: %s", errRefused, status)
 	}
 	selected := ""
 	for {
