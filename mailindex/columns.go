@@ -103,31 +103,36 @@ func (e *Editor) AppendColumns(c *Columns) {
 	if n == 0 {
 		return
 	}
-	if last := len(e.pages) - 1; n > PageRows || last >= 0 && c.UIDs[0] <= e.pages[last].rows.uid[e.pages[last].n-1] {
-		panic("mailindex: AppendColumns of too many rows, or of UIDs that do not ascend")
-	}
 	p := &page{
 		n:     n,
-		rows:  &rowCols{uid: c.UIDs, size: c.Sizes, date: c.Dates, saved: c.Saved, msg: c.Msgs},
-		marks: &markCols{flags: c.Flags, modseq: c.ModSeqs},
+		rows:  &rowCols{rowSlices: rowSlices{uid: c.UIDs, size: c.Sizes, date: c.Dates, saved: c.Saved, msg: c.Msgs}},
+		marks: &markCols{markSlices: markSlices{flags: c.Flags, modseq: c.ModSeqs}},
 	}
 	p.seal(e.sets)
+	e.appendPage(p, c.UIDs[0], c.UIDs[n-1])
+	e.tallyPage(p)
+}
+
+// appendPage adds a page behind all others, whose first and last UIDs are given.
+func (e *Editor) appendPage(p *page, first, last imap.UID) {
+	if k := len(e.pages) - 1; p.n > PageRows || k >= 0 && first <= e.pages[k].last() {
+		panic("mailindex: a page of too many rows, or of UIDs that do not ascend")
+	}
 	if !e.grew {
 		e.starts, e.firsts, e.grew = slices.Clone(e.starts), slices.Clone(e.firsts), true
 	}
 	e.pages, e.own = append(e.pages, p), append(e.own, ownsPage)
-	e.starts, e.firsts = append(e.starts, int32(e.n)), append(e.firsts, c.UIDs[0])
-	e.n += n
+	e.starts, e.firsts = append(e.starts, int32(e.n)), append(e.firsts, first)
+	e.n += p.n
 	e.sum.join(&p.sum)
-	e.tallyPage(p)
-	e.meta.UIDNext = max(e.meta.UIDNext, c.UIDs[n-1]+1)
+	e.meta.UIDNext = max(e.meta.UIDNext, last+1)
 	e.meta.HighestModSeq = max(e.meta.HighestModSeq, p.sum.maxModSeq)
 }
 
 // tallyPage counts the rows of a page by their flags.
 func (e *Editor) tallyPage(p *page) {
 	var few [tallyRows]int // most mailboxes have few combinations
-	for _, id := range p.marks.flags[:p.n] {
+	for _, id := range p.marks.get().flags[:p.n] {
 		if int(id) < len(few) {
 			few[id]++
 		} else {

@@ -77,13 +77,14 @@ func walk(old, new *Snapshot, v visitor) {
 				continue
 			}
 		}
-		switch a, b := p.rows.uid[i], q.rows.uid[j]; {
+		uids := p.rows.get().uid
+		switch a, b := uids[i], q.rows.get().uid[j]; {
 		case a == b:
 			v.both(k, i, l, j)
 			i, j = i+1, j+1
 		case a < b:
 			from := i
-			for i < p.n && p.rows.uid[i] < b {
+			for i < p.n && uids[i] < b {
 				i++
 			}
 			v.onlyOld(k, from, i)
@@ -117,12 +118,12 @@ func (v *comparison) onlyOld(k, from, to int) {
 	v.c.Vanished = slices.Grow(v.c.Vanished, to-from)
 	for i := from; i < to; i++ {
 		v.c.Vanished = append(v.c.Vanished, start+i)
-		v.c.VanishedUIDs.Add(v.old.pages[k].rows.uid[i])
+		v.c.VanishedUIDs.Add(v.old.pages[k].rows.get().uid[i])
 	}
 }
 
 func (v *comparison) both(k, i, l, j int) {
-	a, b := v.old.pages[k].marks, v.new.pages[l].marks
+	a, b := v.old.pages[k].marks.get(), v.new.pages[l].marks.get()
 	if a.modseq[i] != b.modseq[j] || v.sameFlags && a.flags[i] != b.flags[j] {
 		v.changed(l, j, a.flags[i])
 	}
@@ -130,18 +131,21 @@ func (v *comparison) both(k, i, l, j int) {
 
 // changed notes that row j of new's page l has changed.
 func (v *comparison) changed(l, j int, was FlagsID) {
-	p := v.new.pages[l]
-	if v.known != nil && v.known(p.rows.uid[j], p.marks.modseq[j], was, p.marks.flags[j]) {
-		return
+	if v.known != nil {
+		p := v.new.pages[l]
+		marks := p.marks.get()
+		if v.known(p.rows.get().uid[j], marks.modseq[j], was, marks.flags[j]) {
+			return
+		}
 	}
 	v.c.Changed = append(v.c.Changed, int(v.new.starts[l])+j)
 }
 
 func (v *comparison) sharedRows(k, l int) {
-	a, b := v.old.pages[k].marks, v.new.pages[l].marks
-	if a == b {
+	if v.old.pages[k].marks == v.new.pages[l].marks {
 		return
 	}
+	a, b := v.old.pages[k].marks.get(), v.new.pages[l].marks.get()
 	n := v.old.pages[k].n
 	for from := 0; from < n; from += blockRows {
 		if from+blockRows <= n && sameMarks(a, b, from) {
@@ -159,7 +163,7 @@ const blockRows = 32
 
 // sameMarks reports whether a block of rows has the same flags, by number, and
 // mod-sequences.
-func sameMarks(a, b *markCols, from int) bool {
+func sameMarks(a, b *markSlices, from int) bool {
 	return *(*[blockRows]imap.ModSeq)(a.modseq[from:]) == *(*[blockRows]imap.ModSeq)(b.modseq[from:]) &&
 		*(*[blockRows]FlagsID)(a.flags[from:]) == *(*[blockRows]FlagsID)(b.flags[from:])
 }
@@ -185,7 +189,7 @@ func WithGhosts(view, latest *Snapshot) *Snapshot {
 		n := len(g.runs)
 		if l+1 < len(latest.pages) {
 			n = 0
-			for n < len(g.runs) && view.pages[g.runs[n].k].rows.uid[g.runs[n].from] < latest.firsts[l+1] {
+			for n < len(g.runs) && view.pages[g.runs[n].k].rows.get().uid[g.runs[n].from] < latest.firsts[l+1] {
 				n++
 			}
 		}
@@ -224,7 +228,7 @@ func (e *Editor) mergePage(pages []*page, q *page, view *Snapshot, runs []ghostR
 	j := 0
 	for _, r := range runs {
 		src := view.pages[r.k]
-		for j < q.n && q.rows.uid[j] < src.rows.uid[r.from] {
+		for j < q.n && q.rows.get().uid[j] < src.rows.get().uid[r.from] {
 			row := q.row(j)
 			m.push(&row, e.sets[row.Flags].bits)
 			j++

@@ -92,7 +92,7 @@ func (e *Editor) Flags(id FlagsID) *FlagSet { return e.sets[id] }
 func (e *Editor) Append(r Row) {
 	k := len(e.pages) - 1
 	if k >= 0 {
-		if last := e.pages[k].rows.uid[e.pages[k].n-1]; r.UID <= last {
+		if last := e.pages[k].last(); r.UID <= last {
 			panic(fmt.Sprintf("mailindex: Append of UID %d after %d", r.UID, last))
 		}
 	}
@@ -132,9 +132,10 @@ func (e *Editor) SetFlagsRun(i, n int, flags FlagsID, modseq imap.ModSeq) {
 		end := min(off+n, e.pages[k].n)
 		i, n = i+end-off, n-(end-off)
 		for off < end {
-			old := e.pages[k].marks.flags[off]
+			flagsOf := e.pages[k].marks.get().flags
+			old := flagsOf[off]
 			same := off
-			for same < end && e.pages[k].marks.flags[same] == old && !e.gone[k].has(same) {
+			for same < end && flagsOf[same] == old && !e.gone[k].has(same) {
 				same++
 			}
 			e.setFlags(k, off, same, old, flags, modseq)
@@ -153,10 +154,10 @@ func (e *Editor) setFlags(k, from, to int, old, flags FlagsID, modseq imap.ModSe
 		p.ownMarks()
 		e.own[k] |= ownsMarks
 	}
-	size := int64(0)
+	size, sizes := int64(0), p.rows.get().size
 	for off := from; off < to; off++ {
 		p.marks.flags[off], p.marks.modseq[off] = flags, modseq
-		size += int64(p.rows.size[off])
+		size += int64(sizes[off])
 	}
 	p.sum.maxModSeq = max(p.sum.maxModSeq, modseq)
 	e.meta.HighestModSeq = max(e.meta.HighestModSeq, modseq)
@@ -176,7 +177,7 @@ func (e *Editor) setFlags(k, from, to int, old, flags FlagsID, modseq imap.ModSe
 // FlagsID returns the flags that the row at position i has by now.
 func (e *Editor) FlagsID(i int) FlagsID {
 	k, off := e.locate(i)
-	return e.pages[k].marks.flags[off]
+	return e.pages[k].marks.get().flags[off]
 }
 
 // Remove takes away the row at position i. Doing so twice does no harm.
@@ -196,8 +197,9 @@ func (e *Editor) Remove(i int) {
 	g.bits[off/64] |= 1 << (off % 64)
 	g.count++
 	p := e.pages[k]
-	e.sum.add(e.sets[p.marks.flags[off]].bits, p.rows.size[off], -1)
-	e.tally.add(p.marks.flags[off], -1)
+	flags := p.marks.get().flags[off]
+	e.sum.add(e.sets[flags].bits, p.rows.get().size[off], -1)
+	e.tally.add(flags, -1)
 }
 
 func (e *Editor) locate(i int) (k, off int) {
@@ -286,8 +288,8 @@ func (p *page) without(g *goneRows, sets []*FlagSet) *page {
 		for end < p.n && !g.has(end) {
 			end++
 		}
-		q.rows.copyRange(q.n, p.rows, i, end)
-		q.marks.copyRange(q.n, p.marks, i, end)
+		q.rows.copyRange(q.n, p.rows.get(), i, end)
+		q.marks.copyRange(q.n, p.marks.get(), i, end)
 		q.n += end - i
 		i = end
 	}
@@ -298,10 +300,10 @@ func (p *page) without(g *goneRows, sets []*FlagSet) *page {
 // joinPages returns the rows of both pages in one.
 func joinPages(a, b *page) *page {
 	q := newPage(pageCap(a.n + b.n))
-	q.rows.copyRange(0, a.rows, 0, a.n)
-	q.rows.copyRange(a.n, b.rows, 0, b.n)
-	q.marks.copyRange(0, a.marks, 0, a.n)
-	q.marks.copyRange(a.n, b.marks, 0, b.n)
+	q.rows.copyRange(0, a.rows.get(), 0, a.n)
+	q.rows.copyRange(a.n, b.rows.get(), 0, b.n)
+	q.marks.copyRange(0, a.marks.get(), 0, a.n)
+	q.marks.copyRange(a.n, b.marks.get(), 0, b.n)
 	q.n = a.n + b.n
 	q.sum = a.sum
 	q.sum.join(&b.sum)

@@ -89,9 +89,15 @@ func (s *sums) join(other *sums) {
 	s.delSize += other.delSize
 }
 
-// rowCols are the columns that never change in the life of a row.
+// rowCols are the columns that never change in the life of a row, shared by
+// pages of several snapshots.
 type rowCols struct {
-	used  atomic.Int32 // rows that have been given to some page
+	used atomic.Int32 // rows that have been given to some page
+	unpacking
+	rowSlices // by way of get
+}
+
+type rowSlices struct {
 	uid   []imap.UID
 	size  []uint32
 	date  []imap.Time
@@ -101,29 +107,34 @@ type rowCols struct {
 
 // markCols are the columns that change with the flags.
 type markCols struct {
-	used   atomic.Int32
+	used atomic.Int32
+	unpacking
+	markSlices // by way of get
+}
+
+type markSlices struct {
 	flags  []FlagsID
 	modseq []imap.ModSeq
 }
 
 func newRowCols(capacity int) *rowCols {
-	return &rowCols{
+	return &rowCols{rowSlices: rowSlices{
 		uid: make([]imap.UID, capacity), size: make([]uint32, capacity), date: make([]imap.Time, capacity),
 		saved: make([]uint32, capacity), msg: make([]uint64, capacity),
-	}
+	}}
 }
 
 func newMarkCols(capacity int) *markCols {
-	return &markCols{flags: make([]FlagsID, capacity), modseq: make([]imap.ModSeq, capacity)}
+	return &markCols{markSlices: markSlices{flags: make([]FlagsID, capacity), modseq: make([]imap.ModSeq, capacity)}}
 }
 
-func (c *rowCols) set(i int, r *Row) {
+func (c *rowSlices) set(i int, r *Row) {
 	c.uid[i], c.size[i], c.msg[i], c.date[i] = r.UID, r.Size, r.Msg, r.Date
 	c.saved[i] = packSaved(r.SaveDate)
 }
 
 // copyRange copies src[from:to] to c[at:].
-func (c *rowCols) copyRange(at int, src *rowCols, from, to int) {
+func (c *rowSlices) copyRange(at int, src *rowSlices, from, to int) {
 	copy(c.uid[at:], src.uid[from:to])
 	copy(c.size[at:], src.size[from:to])
 	copy(c.date[at:], src.date[from:to])
@@ -131,7 +142,7 @@ func (c *rowCols) copyRange(at int, src *rowCols, from, to int) {
 	copy(c.msg[at:], src.msg[from:to])
 }
 
-func (c *markCols) copyRange(at int, src *markCols, from, to int) {
+func (c *markSlices) copyRange(at int, src *markSlices, from, to int) {
 	copy(c.flags[at:], src.flags[from:to])
 	copy(c.modseq[at:], src.modseq[from:to])
 }
@@ -143,13 +154,12 @@ func packSaved(unix int64) uint32 {
 }
 
 func (p *page) row(i int) Row {
+	rows, marks := p.rows.get(), p.marks.get()
 	return Row{
-		UID: p.rows.uid[i], Flags: p.marks.flags[i], ModSeq: p.marks.modseq[i], Size: p.rows.size[i],
-		Date: p.rows.date[i], SaveDate: int64(p.rows.saved[i]), Msg: p.rows.msg[i],
+		UID: rows.uid[i], Flags: marks.flags[i], ModSeq: marks.modseq[i], Size: rows.size[i],
+		Date: rows.date[i], SaveDate: int64(rows.saved[i]), Msg: rows.msg[i],
 	}
 }
-
-func (p *page) first() imap.UID { return p.rows.uid[0] }
 
 // newPage returns an empty page with columns of its own.
 func newPage(capacity int) *page {
@@ -169,15 +179,15 @@ func pageCap(n int) int {
 // user of its columns it goes on sharing them; p itself must not be shared.
 func (p *page) reserve() {
 	n := int32(p.n)
-	if p.n >= len(p.rows.uid) || !p.rows.used.CompareAndSwap(n, n+1) {
+	if rows := p.rows.get(); p.n >= len(rows.uid) || !p.rows.used.CompareAndSwap(n, n+1) {
 		c := newRowCols(pageCap(p.n + 1))
-		c.copyRange(0, p.rows, 0, p.n)
+		c.copyRange(0, rows, 0, p.n)
 		c.used.Store(n + 1)
 		p.rows = c
 	}
-	if p.n >= len(p.marks.flags) || !p.marks.used.CompareAndSwap(n, n+1) {
+	if marks := p.marks.get(); p.n >= len(marks.flags) || !p.marks.used.CompareAndSwap(n, n+1) {
 		c := newMarkCols(pageCap(p.n + 1))
-		c.copyRange(0, p.marks, 0, p.n)
+		c.copyRange(0, marks, 0, p.n)
 		c.used.Store(n + 1)
 		p.marks = c
 	}
@@ -195,8 +205,9 @@ func (p *page) push(r *Row, bits FlagBits) {
 
 // ownMarks gives p its own copy of the columns that change.
 func (p *page) ownMarks() {
-	c := newMarkCols(len(p.marks.flags))
-	c.copyRange(0, p.marks, 0, p.n)
+	marks := p.marks.get()
+	c := newMarkCols(len(marks.flags))
+	c.copyRange(0, marks, 0, p.n)
 	c.used.Store(int32(p.n))
 	p.marks = c
 }
@@ -204,8 +215,9 @@ func (p *page) ownMarks() {
 // remeasure computes the counters of p.
 func (p *page) remeasure(sets []*FlagSet) {
 	p.sum = sums{}
+	rows, marks := p.rows.get(), p.marks.get()
 	for i := range p.n {
-		p.sum.maxModSeq = max(p.sum.maxModSeq, p.marks.modseq[i])
-		p.sum.add(sets[p.marks.flags[i]].bits, p.rows.size[i], 1)
+		p.sum.maxModSeq = max(p.sum.maxModSeq, marks.modseq[i])
+		p.sum.add(sets[marks.flags[i]].bits, rows.size[i], 1)
 	}
 }

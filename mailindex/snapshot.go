@@ -101,7 +101,7 @@ func (s *Snapshot) FirstUnseen() (i int, ok bool) {
 		if p.sum.unseen == 0 {
 			continue
 		}
-		for j, id := range p.marks.flags[:p.n] {
+		for j, id := range p.marks.get().flags[:p.n] {
 			if s.sets[id].bits&BitSeen == 0 {
 				return int(s.starts[k]) + j, true
 			}
@@ -160,19 +160,19 @@ func (s *Snapshot) Row(i int) Row {
 // UID returns the UID at a position in [0, Len()).
 func (s *Snapshot) UID(i int) imap.UID {
 	k, off := s.locate(i)
-	return s.pages[k].rows.uid[off]
+	return s.pages[k].rows.get().uid[off]
 }
 
 // ModSeq returns the mod-sequence at a position in [0, Len()).
 func (s *Snapshot) ModSeq(i int) imap.ModSeq {
 	k, off := s.locate(i)
-	return s.pages[k].marks.modseq[off]
+	return s.pages[k].marks.get().modseq[off]
 }
 
 // FlagsID returns the flags at a position in [0, Len()).
 func (s *Snapshot) FlagsID(i int) FlagsID {
 	k, off := s.locate(i)
-	return s.pages[k].marks.flags[off]
+	return s.pages[k].marks.get().flags[off]
 }
 
 // Find returns the position of a UID and whether it is there; if not, i is
@@ -182,7 +182,11 @@ func (s *Snapshot) Find(uid imap.UID) (i int, ok bool) {
 	if k < 0 {
 		return 0, false
 	}
-	off, ok := findUID(s.pages[k].rows.uid[:s.pages[k].n], uid)
+	p := s.pages[k]
+	if uid > p.last() {
+		return int(s.starts[k]) + p.n, false
+	}
+	off, ok := findUID(p.rows.get().uid[:p.n], uid)
 	return int(s.starts[k]) + off, ok
 }
 
@@ -208,16 +212,16 @@ func (s *Snapshot) LastUID() imap.UID {
 	if s.n == 0 {
 		return 0
 	}
-	p := s.pages[len(s.pages)-1]
-	return p.rows.uid[p.n-1]
+	return s.pages[len(s.pages)-1].last()
 }
 
 func (s *Snapshot) page(k int) Page {
-	p := s.pages[k]
+	n := s.pages[k].n
+	rows, marks := s.pages[k].rows.get(), s.pages[k].marks.get()
 	return Page{
-		First: int(s.starts[k]), UIDs: p.rows.uid[:p.n:p.n], Flags: p.marks.flags[:p.n:p.n],
-		ModSeqs: p.marks.modseq[:p.n:p.n], Sizes: p.rows.size[:p.n:p.n], Dates: p.rows.date[:p.n:p.n],
-		Msgs: p.rows.msg[:p.n:p.n], saved: p.rows.saved[:p.n:p.n],
+		First: int(s.starts[k]), UIDs: rows.uid[:n:n], Flags: marks.flags[:n:n],
+		ModSeqs: marks.modseq[:n:n], Sizes: rows.size[:n:n], Dates: rows.date[:n:n],
+		Msgs: rows.msg[:n:n], saved: rows.saved[:n:n],
 	}
 }
 
@@ -286,12 +290,17 @@ func (s *Snapshot) Rows() iter.Seq2[int, Row] {
 	}
 }
 
-// Memory estimates the bytes that the snapshot keeps in memory.
+// Memory estimates the bytes that the snapshot keeps in memory; rows count as if
+// they were unpacked.
 func (s *Snapshot) Memory() int64 {
 	const rowBytes = 4 + 4 + 8 + 4 + 8 + 4 + 8
 	total := int64(512)
 	for _, p := range s.pages {
-		total += int64(len(p.rows.uid))*rowBytes + 512
+		rows := p.n
+		if !p.rows.pending.Load() {
+			rows = len(p.rows.uid)
+		}
+		total += int64(rows)*rowBytes + 512
 	}
 	const setBytes = 400 // with a few keywords
 	total += int64(len(s.sets)) * setBytes

@@ -386,9 +386,20 @@ func readRows(r driver.Reader, num boxNum, validity imap.UIDValidity, st *boxSta
 		return nil, err
 	}
 	flags := flagReader{kw: st.kw, e: mailindex.New(st.c.meta(validity), st.kw.names).Edit(), ids: make(map[string]mailindex.FlagsID)}
-	reader := rowReader{r: r, box: num, keep: true, intern: flags.intern}
 	dead := gone.Ranges()
+	reader := rowReader{r: r, box: num, keep: true, intern: flags.intern}
+	reader.scan.deleted = func(id mailindex.FlagsID) bool { return flags.e.Flags(id).Bits()&mailindex.BitDeleted != 0 }
+	reader.pack = func(first, last imap.UID, ids []mailindex.FlagsID) bool {
+		for len(dead) > 0 && dead[0].Stop < first {
+			dead = dead[1:]
+		}
+		return (len(dead) == 0 || dead[0].Start > last) && !slices.Contains(ids, unknownFlags)
+	}
 	err = reader.units(1, st.c.uidNext-1, func(u *unit) error {
+		if u.packed != nil {
+			flags.e.AppendPacked(u.packed)
+			return nil
+		}
 		for len(dead) > 0 && u.rows.Len() > 0 && dead[0].Stop < u.rows.UIDs[0] {
 			dead = dead[1:]
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
 )
 
@@ -101,81 +100,6 @@ func appendColumn[T ~uint32 | ~uint64 | ~int64](dst []byte, col []T) []byte {
 		dst = append(dst, word[:width]...)
 	}
 	return dst
-}
-
-// readColumn fills col.
-func readColumn[T ~uint32 | ~uint64 | ~int64](d *decoder, col []T) {
-	if len(d.data) == 0 {
-		d.bad = true
-		return
-	}
-	head := d.data[0]
-	d.data = d.data[1:]
-	base := d.int()
-	width, step := int(head&0xf), int64(head>>4)
-	size := len(col) * width
-	if width > wordBytes || step > 1 || len(d.data) < size+wordBytes {
-		d.bad, d.data = true, nil
-		return
-	}
-	if width == 0 {
-		for i := range col {
-			col[i] = T(base + step*int64(i))
-		}
-		return
-	}
-	mask := ^uint64(0) >> (8 * (wordBytes - width))
-	at := d.data
-	for i := range col {
-		col[i] = T(base + int64(binary.LittleEndian.Uint64(at)&mask))
-		at = at[width:]
-		base += step
-	}
-	d.data = d.data[size:]
-}
-
-// readPage decodes a page into c. intern gives flags a number.
-func readPage(c *mailindex.Columns, last imap.UID, data []byte, intern func(code []byte) (mailindex.FlagsID, error)) error {
-	d := decoder{data: data}
-	rows, flags := d.uint(), d.uint()
-	if rows == 0 || rows > mailindex.PageRows || flags > rows {
-		d.bad = true
-		return d.err("page of rows")
-	}
-	ids := make([]mailindex.FlagsID, 0, 32)
-	for range flags {
-		n := d.uint()
-		if n > uint64(len(d.data)) {
-			d.bad = true
-			break
-		}
-		id, err := intern(d.data[:n])
-		if err != nil {
-			return err
-		}
-		ids = append(ids, id)
-		d.data = d.data[n:]
-	}
-	if c.Resize(int(rows)); d.bad {
-		return d.err("page of rows")
-	}
-	readColumn(&d, c.UIDs)
-	readColumn(&d, c.Flags)
-	readColumn(&d, c.ModSeqs)
-	readColumn(&d, c.Sizes)
-	readColumn(&d, c.Dates)
-	readColumn(&d, c.Saved)
-	readColumn(&d, c.Msgs)
-	d.bad = d.bad || c.UIDs[0] == 0 || c.UIDs[rows-1] != last
-	before := imap.UID(0)
-	for i, at := range c.Flags {
-		if int(at) >= len(ids) || c.UIDs[i] <= before {
-			d.bad = true
-			break
-		}
-		c.Flags[i], before = ids[at], c.UIDs[i]
-	}
-	return d.err("page of rows")
 }
 
 // codes numbers flags as they stand in rows, for who need not know what they

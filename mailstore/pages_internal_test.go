@@ -1,7 +1,10 @@
 package mailstore
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,6 +55,9 @@ func TestPageRoundTrip(t *testing.T) {
 				t.Fatalf("row %d has %s, want %s", i, codes.code(id), code(want.Flags[i]))
 			}
 		}
+		if err := checkPacked(&got, data, codes.number); err != nil {
+			t.Fatal(err)
+		}
 		copy(got.Flags, want.Flags)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatal(diff)
@@ -66,6 +72,48 @@ func TestPageRoundTrip(t *testing.T) {
 	})
 }
 
+// checkPacked compares what a page says while it is packed, and its rows when they
+// are unpacked, with its rows.
+func checkPacked(want *mailindex.Columns, data []byte, intern func([]byte) (mailindex.FlagsID, error)) error {
+	p, cols, err := openPage(slices.Clone(data), intern)
+	if err != nil {
+		return err
+	}
+	deleted := func(id mailindex.FlagsID) bool { return id%2 == 1 }
+	n := want.Len()
+	scan := pageScan{deleted: deleted}
+	for range 2 { // nothing is left over from one page for the next
+		sum, err := scan.scan(&p, want.UIDs[n-1], &cols)
+		if err != nil {
+			return err
+		}
+		counts := make([]int, len(p.flags))
+		for _, f := range sum.Flags {
+			counts[slices.Index(p.flags, f.ID)] += f.Count
+		}
+		wantSum := mailindex.PackedRows{Rows: sum.Rows, Len: n, First: want.UIDs[0], Last: want.UIDs[n-1], Flags: sum.Flags}
+		for i, id := range want.Flags {
+			wantSum.Size += int64(want.Sizes[i])
+			wantSum.MaxModSeq = max(wantSum.MaxModSeq, want.ModSeqs[i])
+			if deleted(id) {
+				wantSum.DeletedSize += int64(want.Sizes[i])
+			}
+			counts[slices.Index(p.flags, id)]--
+		}
+		if !reflect.DeepEqual(*sum, wantSum) || slices.Max(counts) != 0 || slices.Min(counts) != 0 {
+			return fmt.Errorf("the rows make %+v, the page says %+v", wantSum, *sum)
+		}
+		got, marks := mailindex.NewColumns(n), mailindex.NewColumns(n)
+		sum.Rows.UnpackRows(&mailindex.Columns{UIDs: got.UIDs, Sizes: got.Sizes, Dates: got.Dates, Saved: got.Saved, Msgs: got.Msgs})
+		sum.Rows.UnpackMarks(&mailindex.Columns{Flags: marks.Flags, ModSeqs: marks.ModSeqs})
+		got.Flags, got.ModSeqs = marks.Flags, marks.ModSeqs
+		if diff := cmp.Diff(*want, got); diff != "" {
+			return errors.New(diff)
+		}
+	}
+	return nil
+}
+
 // FuzzReadPage reads what no program has written.
 func FuzzReadPage(f *testing.F) {
 	c := mailindex.NewColumns(3)
@@ -76,7 +124,16 @@ func FuzzReadPage(f *testing.F) {
 		var codes codes
 		var c mailindex.Columns
 		if err := readPage(&c, imap.UID(last), data, codes.number); err != nil {
+			if p, cols, err := openPage(data, codes.number); err == nil {
+				scan := pageScan{deleted: func(mailindex.FlagsID) bool { return true }}
+				if sum, err := scan.scan(&p, imap.UID(last), &cols); err == nil {
+					t.Errorf("a damaged page can be packed: %+v", sum)
+				}
+			}
 			return
+		}
+		if err := checkPacked(&c, data, codes.number); err != nil {
+			t.Error(err)
 		}
 		for i, uid := range c.UIDs {
 			if i > 0 && uid <= c.UIDs[i-1] || int(c.Flags[i]) >= len(codes.list) {

@@ -22,6 +22,8 @@ type unit struct {
 	rows  mailindex.Columns
 	loose []imap.UID // all loose records, those included that take rows away
 
+	packed *mailindex.PackedRows // in place of rows: see rowReader.pack
+
 	settled bool // rows have changed by storings
 }
 
@@ -32,6 +34,11 @@ type rowReader struct {
 	box    boxNum
 	intern func(code []byte) (mailindex.FlagsID, error) // gives flags a number
 	keep   bool                                         // units stay valid when the callback has returned
+
+	// pack, where it is set, reports whether rows from first to last may stay packed,
+	// if they are a page that nothing has changed. Such a unit has no rows.
+	pack func(first, last imap.UID, flags []mailindex.FlagsID) bool
+	scan pageScan
 
 	anyLoose bool // visit goes to all units with loose records
 
@@ -61,12 +68,15 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 	l := looseReader{r: p.r, box: p.box, next: first}
 	before := imap.UID(0) // the last row of the page before
 	err := scanRange(p.r, rowKey(nil, keyPage, p.box, first), prefixEnd(boxKey(keyPage, p.box)), func(key, value []byte) error {
-		u := unit{page: uidOfRowKey(key), end: uidOfRowKey(key), rows: p.columns(&p.page)}
-		if err := readPage(&u.rows, u.page, value, p.intern); err != nil {
+		u := unit{page: uidOfRowKey(key), end: uidOfRowKey(key)}
+		page, cols, err := openPage(value, p.intern)
+		from := imap.UID(cols.uids.first())
+		if err == nil && from > u.page {
+			err = errPage()
+		}
+		if err != nil {
 			return imap.E("mailstore: read rows up to UID "+u.page.String(), imap.Other, err)
 		}
-		p.page = u.rows
-		from := u.rows.UIDs[0]
 		if before == 0 {
 			l.next = min(l.next, from)
 		}
@@ -82,10 +92,7 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 		}
 		list, err := l.take(u.page, 1<<30)
 		if err == nil {
-			err = p.override(&u, list)
-		}
-		if err == nil {
-			err = p.settle(&u)
+			err = p.read(&u, &page, &cols, list)
 		}
 		if err == nil {
 			err = fn(&u)
@@ -102,6 +109,28 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 		return err
 	}
 	return p.runs(&l, last, true, fn)
+}
+
+// read reads the rows of a page, and of the loose rows that override it.
+func (p *rowReader) read(u *unit, page *packedPage, cols *pageColumns, list []looseRow) error {
+	var err error
+	if p.pack != nil && len(list) == 0 && len(p.storings.list) == 0 && p.pack(imap.UID(cols.uids.first()), u.page, page.flags) {
+		u.packed, err = p.scan.scan(page, u.page, cols)
+	} else {
+		u.rows = p.columns(&p.page)
+		err = page.read(&u.rows, u.page, cols)
+		p.page = u.rows
+	}
+	if err != nil {
+		return imap.E("mailstore: read rows up to UID "+u.page.String(), imap.Other, err)
+	}
+	if u.packed != nil {
+		return nil
+	}
+	if err := p.override(u, list); err != nil {
+		return err
+	}
+	return p.settle(u)
 }
 
 // runs calls fn for loose rows up to last.
