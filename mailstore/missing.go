@@ -2,13 +2,14 @@ package mailstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // Files of messages may be gone while the index names what was in them: a disk that
 // broke, a folder that was copied in part. Clients are told so of each message when
-// they ask for it. The operator is told at the start.
+// they ask for it. The operator is told soon after the start.
 
 // CountMissing counts the messages whose files are gone, without reading any: what is
 // damaged is found by Verify. It may run beside anything. Stats has the outcome, and
@@ -72,8 +73,17 @@ func (s *Store) missingIn(ctx context.Context, a driver.Account) (n int64, err e
 	return n, err
 }
 
-// tellMissing says at the start what is gone.
+// missingDelay is when after the start files are looked for: first come the clients
+// that have waited for the server.
+const missingDelay = 2 * time.Second
+
+// tellMissing says soon after the start what is gone.
 func (s *Store) tellMissing() {
+	select {
+	case <-time.After(missingDelay):
+	case <-s.ctx.Done():
+		return
+	}
 	n, accounts, err := s.CountMissing(s.ctx)
 	switch {
 	case s.ctx.Err() != nil:

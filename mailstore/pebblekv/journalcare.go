@@ -19,15 +19,23 @@ import (
 // journalLook is how often the files of a journal are looked for.
 const journalLook = 10 * time.Second
 
+// verifyDelay is when after the start a journal is verified: first come the clients
+// that have waited for the server.
+const verifyDelay = 2 * time.Second
+
 // keepJournal looks after the journal until quit ends.
 func (kv *KV) keepJournal(quit context.Context) {
-	kv.verifyAtStart(quit)
+	started := time.NewTimer(verifyDelay)
+	defer started.Stop()
 	tick := time.NewTicker(journalLook)
 	defer tick.Stop()
 	for {
 		select {
 		case <-quit.Done():
 			return
+		case <-started.C:
+			kv.verifyAtStart(quit)
+			continue
 		case <-tick.C:
 			if !kv.journal.looks() {
 				continue
