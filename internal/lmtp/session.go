@@ -150,10 +150,11 @@ func clean(s string) string {
 	}, s)
 }
 
-// inMemory is the size up to which a message waits in memory; spoolRoom is what
-// it gets at first, beyond the size that the client has announced.
+// inMemory is the size up to which a message waits in memory, times the
+// connections (a client needs no password to begin one); spoolRoom is what it
+// gets at first, beyond the size that the client has announced.
 const (
-	inMemory  = 1 << 20
+	inMemory  = 64 << 10
 	spoolRoom = 8 << 10
 )
 
@@ -241,11 +242,13 @@ func (s *session) spoolToFile(m *spooled, r io.Reader, limit int64) error {
 	}
 	m.file = f
 	_ = os.Remove(f.Name()) // where that does not work, whoever gave TempDir sweeps it
-	if _, err := f.Write(m.mem); err != nil {
+	_, err = f.Write(m.mem)
+	m.server.giveRoom(m.room) // the client may take its time for the rest
+	m.mem, m.room = nil, nil
+	if err != nil {
 		return err
 	}
 	n, err := io.Copy(f, io.LimitReader(r, limit-m.size+1))
 	m.size += n
-	m.mem, m.room = nil, nil
 	return err
 }
