@@ -73,6 +73,23 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+// BenchmarkDigest is what BenchmarkParse does, without the text.
+func BenchmarkDigest(b *testing.B) {
+	for name, raw := range generatedMail() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(raw)))
+			b.ReportAllocs()
+			r := bytes.NewReader(raw)
+			p := message.NewParser(message.Limits{})
+			for b.Loop() {
+				if _, err := p.DigestServed(r, int64(len(raw))); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkFold(b *testing.B) {
 	for name, s := range map[string]string{
 		"ascii":    strings.Repeat("The quick brown fox. ", 1000),

@@ -47,7 +47,32 @@ func checkMessage(t *testing.T, raw []byte, lim message.Limits) (*message.Digest
 		}
 	}
 	checkServed(t, raw)
+	checkWithoutText(t, raw, lim)
 	return d, text
+}
+
+// checkWithoutText holds the digest that is made without the text, and in the end
+// the preview, against those that are made with all of it.
+func checkWithoutText(t *testing.T, raw []byte, lim message.Limits) {
+	t.Helper()
+	want, _, err := message.ParseServed(bytes.NewReader(raw), int64(len(raw)), lim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := message.NewParser(lim).DigestServed(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("without the text the digest is another one:\n%s", diff)
+	}
+	lim.TextBytes = 0
+	if want, _, err = message.ParseServed(bytes.NewReader(raw), int64(len(raw)), lim); err != nil {
+		t.Fatal(err)
+	}
+	if want.Preview != got.Preview {
+		t.Fatalf("the preview depends on how much text is kept: %q, %q", want.Preview, got.Preview)
+	}
 }
 
 func checkWire(t *testing.T, d *message.Digest) {

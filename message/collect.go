@@ -45,8 +45,12 @@ type textSink interface {
 // textMark is a place in a sink's text.
 type textMark struct{ length int }
 
-// textChunk is how much is decoded at a time.
-const textChunk = 8 << 10
+// textChunk is how much is decoded at a time, previewChunk where only the preview
+// is still to be made: for a charset to be found, 1 kB at least.
+const (
+	textChunk    = 8 << 10
+	previewChunk = 1 << 10
+)
 
 // beginPart begins the body of a part; only text parts are collected.
 func (c *textCollector) beginPart(p *Part, format textFormat) {
@@ -81,9 +85,12 @@ func (c *textCollector) body(b []byte) {
 		return
 	}
 	c.raw = c.transfer.decode(c.raw, b)
-	if len(c.raw) >= textChunk {
+	if len(c.raw) >= textChunk || len(c.raw) >= previewChunk && !c.bodyText.wants() {
 		c.convert(false)
-		c.active = c.bodyText.wants() || c.preview.inUse()
+		if !c.bodyText.wants() && !c.preview.wantsMore() {
+			c.preview.end()
+			c.active = false
+		}
 	}
 }
 

@@ -37,16 +37,24 @@ func NewParser(lim Limits) *Parser {
 // Parse is the function [Parse], with the limits of p. It may be called again
 // after an error.
 func (p *Parser) Parse(r io.Reader) (*Digest, *Text, error) {
+	d, err := p.parse(r, p.lim.TextBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d, p.keeper.text(d.Truncated), nil
+}
+
+// parse digests a message and keeps some of its text: at most so many octets.
+func (p *Parser) parse(r io.Reader, text int64) (*Digest, error) {
 	defer p.br.Reset(nil)
 	p.br.Reset(r)
 	q := &p.parser
-	q.begin(p.lim, p.keeper.begin(p.lim.TextBytes))
+	q.begin(p.lim, p.keeper.begin(text))
 	if err := q.read(p.br); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	q.d.Preview = q.text.preview.result()
-	d := q.digest()
-	return d, p.keeper.text(d.Truncated), nil
+	return q.digest(), nil
 }
 
 // node is a part while the message is being read.

@@ -19,6 +19,14 @@ type previewer struct {
 	found string
 	buf   []byte
 	using bool
+	tried int // how long buf was when it was not enough
+
+	own, all previewBuilder // of words
+}
+
+// begun returns a previewer for another message, with the memory of p.
+func (p *previewer) begun() previewer {
+	return previewer{buf: p.buf[:0], own: previewBuilder{b: p.own.b[:0]}, all: previewBuilder{b: p.all.b[:0]}}
 }
 
 func (p *previewer) wants(part *Part) bool {
@@ -26,9 +34,20 @@ func (p *previewer) wants(part *Part) bool {
 		(part.Type == "multipart" || part.Type == "text" && part.Subtype != "calendar")
 }
 
-func (p *previewer) begin(part *Part) { p.using, p.buf = p.wants(part), p.buf[:0] }
+func (p *previewer) begin(part *Part) { p.using, p.buf, p.tried = p.wants(part), p.buf[:0], 0 }
 
-func (p *previewer) inUse() bool { return p.using && len(p.buf) < previewSource }
+// wantsMore reports whether what comes later may matter.
+func (p *previewer) wantsMore() bool {
+	if !p.using || len(p.buf) >= previewSource {
+		return false
+	}
+	if len(p.buf) < 2*p.tried {
+		return true
+	}
+	p.tried = len(p.buf)
+	_, sure := p.words(p.buf, false)
+	return !sure
+}
 
 func (p *previewer) text(b []byte) {
 	if p.using {
@@ -41,19 +60,25 @@ func (p *previewer) drop() { p.using = false }
 func (p *previewer) end() {
 	if p.using {
 		p.using = false
-		p.found = previewOf(p.buf)
+		words, _ := p.words(p.buf, true)
+		p.found = string(words)
 	}
 }
 
 func (p *previewer) result() string { return p.found }
 
-// previewOf returns the first words of a text, without quoted lines, the line
-// that introduces them, and the signature; unless nothing else is there.
-func previewOf(text []byte) string {
-	own := previewBuilder{}
-	all := previewBuilder{}
+// words returns the first words of a text, without quoted lines, the line
+// that introduces them, and the signature; unless nothing else is there. Where the
+// text is not whole it is not sure that they are those of the whole text.
+func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
+	own, all := &p.own, &p.all
+	own.reset()
+	all.reset()
 	for len(text) > 0 && own.chars < previewLength {
-		line, rest, _ := bytes.Cut(text, []byte{'\n'})
+		line, rest, ended := bytes.Cut(text, []byte{'\n'})
+		if !ended && !whole {
+			return nil, false
+		}
 		text = rest
 		trimmed := bytes.TrimSpace(line)
 		all.add(trimmed)
@@ -61,6 +86,9 @@ func previewOf(text []byte) string {
 			break
 		}
 		next := bytes.TrimLeft(rest, " \t\n")
+		if len(next) == 0 && !whole {
+			return nil, false
+		}
 		introduces := bytes.HasSuffix(trimmed, []byte{':'}) && bytes.HasPrefix(next, []byte{'>'})
 		if bytes.HasPrefix(trimmed, []byte{'>'}) || introduces {
 			continue
@@ -68,14 +96,17 @@ func previewOf(text []byte) string {
 		own.add(trimmed)
 	}
 	if own.chars > 0 {
-		return string(own.b)
+		return own.b, true
+	}
+	if !whole {
+		return nil, false
 	}
 	for len(text) > 0 && all.chars < previewLength {
 		line, rest, _ := bytes.Cut(text, []byte{'\n'})
 		all.add(line)
 		text = rest
 	}
-	return string(all.b)
+	return all.b, true
 }
 
 // isOriginalMark knows the line before a message that is quoted whole.
@@ -90,6 +121,8 @@ type previewBuilder struct {
 	chars int
 	gap   bool
 }
+
+func (p *previewBuilder) reset() { *p = previewBuilder{b: p.b[:0]} }
 
 func (p *previewBuilder) add(line []byte) {
 	p.gap = p.gap || p.chars > 0

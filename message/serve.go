@@ -65,19 +65,32 @@ func ParseServed(raw io.ReaderAt, size int64, lim Limits) (*Digest, *Text, error
 
 // ParseServed is the function [ParseServed], with the limits of p.
 func (p *Parser) ParseServed(raw io.ReaderAt, size int64) (*Digest, *Text, error) {
-	d, t, err := p.Parse(io.NewSectionReader(raw, 0, size))
-	if err != nil || !d.HasNUL {
-		return d, t, err
-	}
-	served, err := ServedReader(raw, size, p.lim)
+	d, err := p.parseServed(raw, size, p.lim.TextBytes)
 	if err != nil {
 		return nil, nil, err
 	}
-	if d, t, err = p.Parse(served); err != nil {
-		return nil, nil, err
+	return d, p.keeper.text(d.Truncated), nil
+}
+
+// DigestServed is ParseServed without the text, which is half of the work.
+func (p *Parser) DigestServed(raw io.ReaderAt, size int64) (*Digest, error) {
+	return p.parseServed(raw, size, 0)
+}
+
+func (p *Parser) parseServed(raw io.ReaderAt, size, text int64) (*Digest, error) {
+	d, err := p.parse(io.NewSectionReader(raw, 0, size), text)
+	if err != nil || !d.HasNUL {
+		return d, err
+	}
+	served, err := ServedReader(raw, size, p.lim)
+	if err != nil {
+		return nil, err
+	}
+	if d, err = p.parse(served, text); err != nil {
+		return nil, err
 	}
 	d.HasNUL = true
-	return d, t, nil
+	return d, nil
 }
 
 // servedPlan lists the pieces of the served form.

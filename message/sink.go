@@ -19,7 +19,7 @@ func (k *keeper) begin(limit int64) *textCollector {
 	}
 	c := &k.collector
 	c.header, c.mime, c.bodyText, c.visible = &k.header, &k.mime, &k.body, &k.visible
-	c.preview = previewer{buf: c.preview.buf[:0]}
+	c.preview = c.preview.begun()
 	c.active = false
 	return c
 }

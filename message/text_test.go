@@ -332,3 +332,30 @@ func TestScanAgrees(t *testing.T) {
 		}
 	}
 }
+
+// TestPreviewOfLongTexts: the preview is the same however long the text is, how much
+// of it is kept, and where its own words begin.
+func TestPreviewOfLongTexts(t *testing.T) {
+	words := strings.Repeat("some words that go on\r\n", 4000)
+	quoted := "Ann wrote:\r\n" + strings.Repeat("> what was said\r\n", 150)
+	for name, test := range map[string]struct{ body, want string }{
+		"long":                  {words, "some words that go on some"},
+		"quoted":                {quoted + "Indeed.\r\n" + words, "Indeed. some words"},
+		"introduced at the end": {strings.Repeat("\r\n", 500) + "A\r\nBob wrote:" + strings.Repeat("\r\n", 2000) + "> " + words, "A some words"},
+		"one line":              {strings.ReplaceAll(words, "\r\n", " "), "some words that go on some"},
+		"signature":             {"Yes.\r\n-- \r\n" + words, "Yes."},
+	} {
+		for _, head := range []string{"", "Content-Type: text/html; charset=utf-8\r\n"} {
+			if head != "" {
+				test.body = strings.ReplaceAll(strings.ReplaceAll(test.body, ">", "&gt;"), "\r\n", "<br>\r\n")
+			}
+			raw := []byte("Subject: x\r\n" + head + "\r\n" + test.body)
+			for _, kept := range []int64{0, 300, 9000} {
+				d, _ := checkMessage(t, raw, message.Limits{TextBytes: kept})
+				if head == "" && !strings.HasPrefix(d.Preview, test.want) || d.Preview == "" {
+					t.Errorf("%s, %d octets of text kept: preview %q", name, kept, d.Preview)
+				}
+			}
+		}
+	}
+}
