@@ -57,7 +57,8 @@ type account struct {
 
 	named map[driver.Ref]struct{} // by messages added while a sweep runs, else nil
 
-	deriving deriving
+	deriving  deriving
+	textsLate atomic.Bool // deliveries make the texts of their messages themselves
 }
 
 // box is a mailbox in memory, shared by all who have it open.
@@ -334,7 +335,9 @@ func (a *account) publish(states changed) {
 	}
 	a.grow(grown)
 	unfolded := len(a.unfolded) > 0
-	a.deriving.last = a.working.rec.nextMsg
+	if a.deriving.last = a.working.rec.nextMsg; a.deriving.noted != a.deriving.last {
+		a.arrived()
+	}
 	a.derive()
 	a.mu.Unlock()
 	if unfolded {

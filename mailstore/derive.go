@@ -22,6 +22,9 @@ import (
 // have to be answered from their own records. Those up to it are, except where
 // a message's records could not be read.
 //
+// The first deriver makes the texts of messages (textkeep.go); the others are told
+// of messages that have theirs.
+//
 // To add a deriver, implement the interface below and put it into newDerivers.
 // Its keys go into layout.go, and prefixes names them.
 
@@ -62,7 +65,7 @@ type deriver interface {
 
 // newDerivers returns all derivers of a store.
 func newDerivers(o *Options) []deriver {
-	return []deriver{newColumnBuilder(o.ColumnRows), newTextDeriver(o.TextBatch)}
+	return []deriver{textKeeper{}, newColumnBuilder(o.ColumnRows), newTextDeriver(o.TextBatch)}
 }
 
 // derivation is a step of a deriver: what is to be written.
@@ -92,8 +95,15 @@ const tidyAfter = 10_000
 // deriving is the state of an account's loop. It is under account.mu.
 type deriving struct {
 	running bool
+	resting bool       // running, but there is nothing to do yet
 	last    uint64     // the greatest number of a message, 0 before the account is read
 	all     []progress // as Store.derivers; nil before the account is read
+
+	// Of the texts (textkeep.go):
+	released uint64    // up to this message they may be made now
+	noted    uint64    // last, when arrived was called
+	latest   time.Time // when the last message came
+	since    time.Time // when the first one came that is not released, or before that
 }
 
 // encode and decodeProgress are the mark on disk.
@@ -115,7 +125,14 @@ func markKey(d deriver) []byte { return []byte{keyDerived, d.id()} }
 func (a *account) readProgress(r driver.Reader) ([]progress, error) {
 	all := make([]progress, len(a.store.derivers))
 	for i, d := range a.store.derivers {
-		data, ok, err := r.Get(markKey(d))
+		key := markKey(d)
+		data, ok, err := r.Get(key)
+		if _, texts := d.(textKeeper); texts && err == nil && !ok {
+			// Of a release that had the text of each message from the start.
+			data, _, err = r.Get(markKey(new(textDeriver)))
+			p, _ := decodeProgress(data)
+			all[i].mark = p.mark
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +149,9 @@ func (a *account) readProgress(r driver.Reader) ([]progress, error) {
 // under way, and what has been noted since it began, is not on disk. account.mu
 // is held.
 func (d *deriving) reread(all []progress) []progress {
+	if len(all) > 0 {
+		d.released = max(d.released, all[0].mark)
+	}
 	for i, old := range d.all {
 		all[i].gone, all[i].tidied, all[i].tidying, all[i].broken = old.gone, old.tidied, old.tidying, old.broken
 	}
@@ -152,7 +172,7 @@ func (a *account) derivedUpTo(i int) uint64 {
 // derive begins to build what is missing, in the background, unless that is
 // under way. a.mu is held.
 func (a *account) derive() {
-	if a.deriving.running || !a.derivable() {
+	if a.deriving.running || !a.derivable() && !a.textsWait() {
 		return
 	}
 	a.store.mu.Lock()
@@ -160,7 +180,7 @@ func (a *account) derive() {
 	if a.store.closed || a.store.opts.AsItIs {
 		return
 	}
-	a.deriving.running = true
+	a.deriving.running, a.deriving.resting = true, false
 	a.store.background.Go(a.deriveLoop)
 }
 
@@ -180,7 +200,8 @@ func (a *account) wants(i int) bool {
 	if p.version != d.version() || p.broken || p.tidying || p.gone >= tidyAfter {
 		return true
 	}
-	return a.deriving.last > max(p.mark, p.asked) && d.due(a.deriving.last-p.mark)
+	last := a.reach(i)
+	return last > max(p.mark, p.asked) && d.due(last-p.mark)
 }
 
 // gone notes that messages have been removed.
@@ -222,20 +243,25 @@ const (
 	deriveRetry    = time.Second
 	deriveRetryMax = time.Minute
 	derivePause    = 50 * time.Millisecond
+	deriveLook     = 250 * time.Millisecond
 )
 
-// deriveLoop runs steps until nothing is left to do. It begins a moment after it
-// was called for, when there is more to do at once.
+// deriveLoop runs steps until nothing is left to do.
 func (a *account) deriveLoop() {
 	ctx := a.store.ctx
-	pause, retry := a.store.opts.DeriveDelay, time.Duration(0)
+	var worked, retry time.Duration
 	for {
+		pause, ended := a.restDeriving()
+		if ended {
+			return
+		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(max(pause, min(worked, derivePause), retry)):
 		case <-ctx.Done():
 		}
 		began := time.Now()
 		err := a.deriveRound(ctx)
+		worked = time.Since(began)
 		switch {
 		case ctx.Err() != nil || imap.KindOf(err) == imap.Closed:
 			a.endDeriving()
@@ -245,11 +271,8 @@ func (a *account) deriveLoop() {
 				a.store.opts.Logger.Warn("work in the background fails, and is tried again", "account", a.user, "err", err)
 			}
 			retry = min(max(2*retry, deriveRetry), deriveRetryMax)
-			pause = retry
-		case a.restDeriving():
-			return
 		default:
-			pause, retry = min(time.Since(began), derivePause), 0
+			retry = 0
 		}
 	}
 }
@@ -278,12 +301,19 @@ func (a *account) deriveRound(ctx context.Context) (failed error) {
 	return failed
 }
 
-// restDeriving ends the loop where nothing is left to do.
-func (a *account) restDeriving() (ended bool) {
+// restDeriving ends the loop where nothing is left to do, and says how long there
+// is nothing to do yet.
+func (a *account) restDeriving() (pause time.Duration, ended bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.deriving.running = a.derivable()
-	return !a.deriving.running
+	d := &a.deriving
+	hold := a.release()
+	d.resting = !a.derivable()
+	if d.resting {
+		pause = min(hold, deriveLook) // more may come than shall wait
+	}
+	d.running = !d.resting || a.textsWait()
+	return pause, !d.running
 }
 
 func (a *account) endDeriving() {
@@ -296,7 +326,7 @@ func (a *account) endDeriving() {
 func (a *account) deriveStep(ctx context.Context, i int) error {
 	d := a.store.derivers[i]
 	a.mu.Lock()
-	p, last := a.deriving.all[i], a.deriving.last
+	p, last := a.deriving.all[i], a.reach(i)
 	a.mu.Unlock()
 	next := p
 	var step *derivation

@@ -17,7 +17,7 @@ func Derived(a *Account) uint64 {
 		running := a.deriving.running
 		a.mu.Unlock()
 		if !running {
-			return a.derivedUpTo(0)
+			return a.derivedUpTo(1) // the columns, which are made of the texts
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -110,6 +110,7 @@ type fetcher struct {
 	wire message.Wire
 	rec  messageRec
 	have bool        // rec has been read
+	bare bool        // it has no text, and no record is stale
 	blob driver.Blob // nil where it was not opened
 
 	watched watchedBlob // what is delivered of a large one
@@ -125,7 +126,7 @@ func (f *fetcher) close() {
 
 // message makes the Message of records.
 func (f *fetcher) message(r *records) *Message {
-	f.msg, f.have = Message{}, false
+	f.msg, f.have, f.bare = Message{}, false, false
 	f.msg.Err = f.fill(r)
 	return &f.msg
 }
@@ -181,6 +182,7 @@ func (f *fetcher) stale(r *records) bool {
 	}
 	if f.need&needText != 0 {
 		msg.Text, f.batch.text = currentTextIn(f.batch.bytes(r.text), f.batch.text)
+		f.bare = r.text.len() == 0
 		return msg.Text == nil
 	}
 	return false
@@ -269,24 +271,32 @@ func currentFields(data []byte) (f message.Fields, ok bool) {
 	return d.data, !d.bad && version >= message.Version
 }
 
-// digestAgain derives all from the message, and has it stored.
+// digestAgain derives what is stale from the message, and has it stored. A text that
+// was not there yet the background stores, with others.
 func (f *fetcher) digestAgain(r *records) error {
 	if err := f.open(r); err != nil {
 		return err
 	}
+	parts := deriveRecords | deriveText
+	if f.bare {
+		parts = deriveText
+	}
 	var again derived
-	digest, err := f.a.digest(f.blob, f.rec.rawSize, &again)
+	digest, err := f.a.digest(f.blob, f.rec.rawSize, &again, parts)
 	if err != nil {
 		return err
 	}
 	msg := &f.msg
-	if f.need&(needDigest|needFields) != 0 {
+	if f.need&(needDigest|needFields) != 0 && !f.bare {
 		msg.Digest, msg.Wire, msg.Fields = digest, &digest.Wire, digest.Fields
 	}
 	if f.need&needText != 0 {
 		msg.Text = currentText(again.text)
 	}
 	num := r.msg
+	if f.bare && num > f.a.textsUpTo() {
+		return nil
+	}
 	f.a.post(&op{weight: again.size(), run: func(tx *opTx) error {
 		data, ok, err := tx.get(numKey(keyMessage, num))
 		if err != nil || !ok {

@@ -44,7 +44,7 @@ import (
 //	m msg          message: blob, sizes, thread
 //	d msg          digest, without the fields of the header
 //	a msg          fields of the header that mail programs list mailboxes by
-//	t msg          search text (textrecord.go)
+//	t msg          search text (textrecord.go), made in the background (textkeep.go)
 //	e msg          number of rows that hold the message, where it is not 1
 //	p msg          messages from msg on that are being written
 //	i hash         thread of a Message-ID
@@ -109,9 +109,10 @@ const messageKinds = string(keyMessage) + string(keyDigest) + string(keyFields) 
 // formatVersion is the version of this layout; oldestFormat is the oldest one
 // that can still be read. Format 1 was never released. Format 3 may have
 // compressed messages (package bloblog), and compresses search texts (those of
-// format 2 are made anew when they are wanted).
+// format 2 are made anew when they are wanted). In format 4 the newest messages may
+// have no text yet.
 const (
-	formatVersion = 3
+	formatVersion = 4
 	oldestFormat  = 2
 )
 

@@ -42,7 +42,7 @@ func metaConfigs() []metaConfig {
 	return []metaConfig{
 		{name: "in memory"},
 		{name: "in memory, tiny transactions", opts: tiny, restart: metaStop, sweeps: true},
-		{name: "in memory, no index kept", opts: mailstore.Options{IndexMemory: 1, FoldRows: 1, PageRows: 1}, sweeps: true},
+		{name: "in memory, no index kept", opts: mailstore.Options{IndexMemory: 1, FoldRows: 1, PageRows: 1, DeriveDelay: time.Hour}, sweeps: true},
 		{name: "in memory, pages of 7", opts: mailstore.Options{TxnRows: 5, PageRows: 7, FoldRows: 2, IndexMemory: 3000, ColumnRows: 2, TextBatch: 3}, restart: metaStop},
 		{name: "embedded", engines: embedded(pebblekv.Options{}, bloblog.Options{}), restart: metaStop, sweeps: true},
 		{name: "embedded, all small", opts: tiny, restart: metaStop, sweeps: true, engines: embedded(
@@ -54,7 +54,7 @@ func metaConfigs() []metaConfig {
 			pebblekv.Options{Relaxed: 5 * time.Millisecond}, bloblog.Options{SegmentBytes: 10_000})},
 		{name: "embedded, compressed", restart: metaStop, sweeps: true, engines: embedded(
 			pebblekv.Options{}, bloblog.Options{Compress: bloblog.Zstd, SegmentBytes: 5000, MaxWaste: 0.1})},
-		{name: "embedded, power cuts", restart: metaCut, engines: embedded(pebblekv.Options{}, bloblog.Options{SegmentBytes: 10_000, Compress: bloblog.Zstd})},
+		{name: "embedded, power cuts", restart: metaCut, opts: mailstore.Options{DeriveDelay: time.Hour, TextLag: 3, ColumnRows: 2}, engines: embedded(pebblekv.Options{}, bloblog.Options{SegmentBytes: 10_000, Compress: bloblog.Zstd})},
 		{name: "embedded, power cuts, all small", opts: tiny, restart: metaCut50, sweeps: true, engines: embedded(
 			pebblekv.Options{MemTableBytes: 64 << 10}, bloblog.Options{SegmentBytes: 2000, MaxWaste: 0.2, Compress: bloblog.Zstd})},
 	}

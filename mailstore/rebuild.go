@@ -33,7 +33,7 @@ func (a *Account) RebuildIndex() {
 func (a *Account) IndexState(ctx context.Context) (IndexState, error) {
 	var st IndexState
 	a.mu.Lock()
-	st.Messages, st.Working = a.deriving.last, a.deriving.running
+	st.Messages, st.Working = a.deriving.last, a.deriving.running && !a.deriving.resting
 	for _, p := range a.deriving.all {
 		st.Working = st.Working || p.broken
 	}

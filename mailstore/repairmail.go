@@ -156,7 +156,7 @@ func (m *mailRepair) derive(ctx context.Context, d *derivedAgain) (*message.Dige
 	if err != nil {
 		return nil, err
 	}
-	digest, err := m.acct.digest(blob, d.rec.rawSize, &d.derived)
+	digest, err := m.acct.digest(blob, d.rec.rawSize, &d.derived, deriveRecords|deriveText)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type asked struct {
 // processors as no other search uses. What only the message itself can tell
 // stays open, and so does what is gone.
 func (a *account) searchText(ctx context.Context, view *mailindex.Snapshot, term *Term, answers []Answer) error {
-	s := &textSearch{a: a, key: *term.Text, answers: answers}
+	s := &textSearch{a: a, key: *term.Text, answers: answers, texts: a.textsUpTo()}
 	for p := range view.Pages() {
 		for i, msg := range p.Msgs {
 			if pos := p.First + i; answers[pos] == AnswerOpen {
@@ -176,6 +176,7 @@ type textSearch struct {
 	key     message.Key
 	in      []asked
 	answers []Answer
+	texts   uint64       // up to this message there are texts
 	next    atomic.Int64 // chunks that have been begun
 }
 
@@ -217,7 +218,17 @@ func (s *textSearch) work(ctx context.Context) error {
 			return nil
 		}
 		chunk := s.in[from:min(from+searchChunk, len(s.in))]
-		if err := s.a.store.kv.View(ctx, s.a.num, func(r driver.Reader) error { return s.look(r, m, chunk) }); err != nil {
+		var late []lateMessage
+		err := s.a.store.kv.View(ctx, s.a.num, func(r driver.Reader) (err error) {
+			if err = s.look(r, m, chunk); err == nil {
+				late, err = s.lateOnes(r, chunk)
+			}
+			return err
+		})
+		if err == nil {
+			err = s.lookLate(ctx, late)
+		}
+		if err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {

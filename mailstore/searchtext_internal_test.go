@@ -61,7 +61,7 @@ func (b *textBench) close() { b.must(b.store.Close(context.Background())) }
 func (b *textBench) settle() {
 	for {
 		b.a.mu.Lock()
-		busy := b.a.deriving.running || b.a.reaping
+		busy := b.a.deriving.running && (!b.a.deriving.resting || b.a.derivable()) || b.a.reaping
 		b.a.mu.Unlock()
 		if !busy {
 			return
@@ -231,7 +231,11 @@ func TestSearchTextAgrees(t *testing.T) {
 		b := &textBench{t: t, rng: rand.New(rand.NewPCG(seed, 1)), texts: make(map[uint64]*message.Text)}
 		b.kv, b.blobs = memkv.NewKV(memkv.RunTwice()), memkv.NewBlobs()
 		// Nothing is damaged, and nothing fails.
-		b.opts = Options{DeriveDelay: 1, Logger: slog.New(slog.NewTextHandler(&failingWriter{t}, nil)), TextBatch: 1 + b.rng.IntN(20), TxnBytes: b.rng.IntN(2) * 20_000, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
+		b.opts = Options{
+			Logger:    slog.New(slog.NewTextHandler(&failingWriter{t}, nil)),
+			TextBatch: 1 + b.rng.IntN(20), TxnBytes: b.rng.IntN(2) * 20_000, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20},
+			DeriveDelay: []time.Duration{1, time.Hour}[b.rng.IntN(2)], TextLag: 1 + b.rng.IntN(100),
+		}
 		b.open()
 		b.must(ignoreExists(b.a.Create(context.Background(), "Other", nil)))
 		boxes := []string{imap.Inbox, "Other"}
@@ -281,9 +285,7 @@ func (b *textBench) directory() {
 		if err != nil {
 			return err
 		}
-		b.a.mu.Lock()
-		last := b.a.deriving.last
-		b.a.mu.Unlock()
+		last := b.a.textsUpTo()
 		if waiting := last - dir.last(); waiting >= uint64(b.opts.TextBatch) {
 			b.a.mu.Lock()
 			defer b.a.mu.Unlock()

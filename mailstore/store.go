@@ -66,10 +66,15 @@ type Options struct {
 	// ColumnRows is the number of messages in a block of the columns that SEARCH
 	// reads; 0 means 256. Only tests want less.
 	ColumnRows int
-	// DeriveDelay is how long new messages wait until columns and the index of
-	// texts are made for them, so that this is done for many at once; 0 means
-	// 300 ms. Searches do not depend on it.
+	// DeriveDelay is how long an account rests until the texts of its new messages
+	// are decoded, and columns and the index of texts made of them; where it does not
+	// rest, they wait ten times as long. 0 means 1 s. What searches find does not
+	// depend on it.
 	DeriveDelay time.Duration
+	// TextLag is how many messages wait for that at most; where four times as many
+	// do, each delivery makes the text of its message. 0 means 4,096. Only tests want
+	// less.
+	TextLag int
 	// TextBatch is how many messages wait before the text index takes them, as
 	// a segment that has up to a hundred times as many; 0 means 512. Only tests
 	// want less.
@@ -105,8 +110,9 @@ func (o Options) withDefaults() Options {
 	set(&o.FoldRows, 2048)
 	set(&o.ColumnRows, blockMessages)
 	if o.DeriveDelay == 0 {
-		o.DeriveDelay = 300 * time.Millisecond
+		o.DeriveDelay = time.Second
 	}
+	set(&o.TextLag, 4096)
 	set(&o.TextBatch, 512)
 	return o
 }

@@ -73,6 +73,19 @@ func (c *checker) textIndex(r driver.Reader) error {
 	return nil
 }
 
+// textMark returns up to which message all have their texts.
+func textMark(r driver.Reader) (uint64, error) {
+	data, ok, err := r.Get(markKey(textKeeper{}))
+	if err != nil && !isDamage(err) || !ok {
+		return 0, err
+	}
+	p, err := decodeProgress(data)
+	if err != nil || p.version != (textKeeper{}).version() {
+		return 0, nil // it is made anew
+	}
+	return p.mark, nil
+}
+
 // indexDamage notes damage of the text index, and returns errors of another
 // kind.
 func (c *checker) indexDamage(what string, err error, advice string) error {

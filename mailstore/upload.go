@@ -110,7 +110,11 @@ func (u *Upload) finish(meta []byte) error {
 	if u.ref != 0 {
 		return nil
 	}
-	digest, err := u.a.digest(u.w, u.size, &u.derived)
+	parts := deriveRecords
+	if u.a.textsLate.Load() {
+		parts |= deriveText
+	}
+	digest, err := u.a.digest(u.w, u.size, &u.derived, parts)
 	if err != nil {
 		return imap.E("mailstore: digest a message", imap.Other, err)
 	}
@@ -139,23 +143,45 @@ func (s *Store) digester() *digester {
 	return &digester{parser: message.NewParser(s.opts.Limits)}
 }
 
-// derived are the records that are made of a message.
+// derived are the records that are made of a message. Those that are nil were not
+// made.
 type derived struct{ digest, fields, text []byte }
+
+// deriveParts says which of them are to be made.
+type deriveParts uint8
+
+const (
+	deriveRecords deriveParts = 1 << iota // digest and fields
+	deriveText
+)
 
 func (d *derived) size() int { return len(d.digest) + len(d.fields) + len(d.text) }
 
 // putDerived writes what was derived from a message.
 func (t *opTx) putDerived(msg uint64, d *derived) {
-	t.set(numKey(keyDigest, msg), d.digest)
-	t.set(numKey(keyFields, msg), d.fields)
-	t.set(numKey(keyText, msg), d.text)
+	for _, rec := range [...]struct {
+		kind byte
+		data []byte
+	}{{keyDigest, d.digest}, {keyFields, d.fields}, {keyText, d.text}} {
+		if rec.data != nil {
+			t.set(numKey(rec.kind, msg), rec.data)
+		}
+	}
 }
 
 // digest derives what is kept of a message, and its records.
-func (g *digester) digest(r io.ReaderAt, size int64, kept *derived) (*message.Digest, error) {
-	d, t, err := g.parser.ParseServed(r, size)
-	if err != nil {
-		return nil, err
+func (g *digester) digest(r io.ReaderAt, size int64, kept *derived, parts deriveParts) (d *message.Digest, err error) {
+	*kept = derived{}
+	if parts&deriveText == 0 {
+		d, err = g.parser.DigestServed(r, size)
+	} else {
+		var t *message.Text
+		if d, t, err = g.parser.ParseServed(r, size); err == nil {
+			kept.text = g.packer.pack(t)
+		}
+	}
+	if err != nil || parts&deriveRecords == 0 {
+		return d, err
 	}
 	// The fields have a record of their own, so that who asks for them, or for
 	// ENVELOPE, does not stride over the other.
@@ -163,21 +189,17 @@ func (g *digester) digest(r io.ReaderAt, size int64, kept *derived) (*message.Di
 	d.Fields = nil
 	kept.digest, err = d.AppendBinary(nil)
 	d.Fields = fields
-	if err != nil {
-		return nil, err
-	}
 	kept.fields = append(binary.AppendUvarint(nil, uint64(d.Version)), fields...)
-	kept.text = g.packer.pack(t)
-	return d, nil
+	return d, err
 }
 
 // digest derives what is kept of a message, and its records.
-func (a *account) digest(r io.ReaderAt, size int64, kept *derived) (*message.Digest, error) {
+func (a *account) digest(r io.ReaderAt, size int64, kept *derived, parts deriveParts) (*message.Digest, error) {
 	limits := a.store.opts.Limits
 	g := a.store.digester()
 	defer a.store.digesters.Put(g)
 	for {
-		d, err := g.digest(r, size, kept)
+		d, err := g.digest(r, size, kept, parts)
 		if err != nil {
 			return nil, err
 		}
