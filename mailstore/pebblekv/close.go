@@ -21,6 +21,7 @@ func (kv *KV) Close() error {
 	}
 	kv.mu.Unlock()
 	kv.stopSaver()
+	kv.marks.stop()
 	kv.mu.Lock()
 	kv.closed = true
 	in := kv.in
@@ -78,6 +79,9 @@ func (kv *KV) Reopen() error {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
 	kv.late.releaseAll() // what they wait for is not written any more
+	if err := kv.refuseLost(); err != nil {
+		return err
+	}
 	in, err := kv.openInstance(true)
 	if err != nil {
 		return err

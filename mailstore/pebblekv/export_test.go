@@ -2,3 +2,9 @@ package pebblekv
 
 // LookAtJournal does at once what is done now and then.
 func (kv *KV) LookAtJournal() (due bool) { return kv.journal.looks() }
+
+// MarkLog does at once what is done a moment after a commit.
+func (kv *KV) MarkLog() { kv.mark() }
+
+// MarkIsDue reports whether there was a commit since.
+func (kv *KV) MarkIsDue() bool { return kv.marks.due.Load() }

@@ -135,20 +135,6 @@ func (j *journal) compare() error {
 			j.rotten = j.rotten || !slices.Contains(j.begun, n) // used without it
 		}
 	}
-	if len(j.begun) == 0 {
-		return nil
-	}
-	// The newest log goes only when there is a newer one: see lastLog. One that has
-	// nothing may have been on its way when the power went.
-	last := j.begun[len(j.begun)-1]
-	for _, name := range own {
-		if n, ok := parseLog(name); ok && n >= last {
-			return nil
-		}
-	}
-	if newest := logName(last); hasBatches(j.fs, j.dir(), last) {
-		return imap.E("index open", imap.Corruption, fmt.Errorf("the log %s of the index is gone: run `rookery check --repair`, which makes the index again", j.fs.PathJoin(j.index, newest)))
-	}
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (kv *KV) verifyAtStart(ctx context.Context) {
 	if err != nil || len(problems) == 0 {
 		return // who reads it when it is needed says why
 	}
-	behind, err := kv.isBehind(next)
+	behind, err := kv.IsBehind(next)
 	switch {
 	case err != nil:
 	case behind:
@@ -66,8 +66,9 @@ func (kv *KV) verifyAtStart(ctx context.Context) {
 	}
 }
 
-// isBehind reports whether the store lacks commits that came before next.
-func (kv *KV) isBehind(next uint64) (bool, error) {
+// IsBehind reports whether the store lacks commits that came before the one with a
+// number, which a journal gives: see [JournalReport].
+func (kv *KV) IsBehind(next uint64) (bool, error) {
 	acct, in, err := kv.enter("index journal", 0)
 	if err != nil {
 		return false, err
@@ -75,6 +76,23 @@ func (kv *KV) isBehind(next uint64) (bool, error) {
 	defer kv.leave(0, acct)
 	now, err := mark(in.db)
 	return now < next, err
+}
+
+// refuseBehind is an error where the newest state that was saved has what the store
+// has not: a store that was set back as a whole.
+func (kv *KV) refuseBehind(in *instance) error {
+	if kv.journal == nil {
+		return nil
+	}
+	next, err := kv.journal.stateNext()
+	if err != nil || next == 0 {
+		return nil // the journal is verified later
+	}
+	now, err := mark(in.db)
+	if err != nil || now >= next {
+		return err
+	}
+	return imap.E("index open", imap.Corruption, fmt.Errorf("%s: the last changes are missing that the journal has saved", kv.dir))
 }
 
 // rots notes that files of the journal are damaged or gone.

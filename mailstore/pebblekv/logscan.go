@@ -19,9 +19,10 @@ import (
 // offset. A log that was closed ends in a head without anything (11 bytes), which
 // names the number of the next log.
 type logScan struct {
-	data []byte
-	num  uint32
-	pos  int
+	data   []byte
+	num    uint32
+	pos    int
+	synced uint64 // up to where it was on disk once, as what was read until now says
 }
 
 const (
@@ -117,6 +118,7 @@ func (s *logScan) next() (rec []byte, off int, err error) {
 		c, ok := s.chunkAt(s.pos)
 		switch {
 		case ok && first && c.trailer:
+			s.synced = uint64(s.pos)
 			s.pos = len(s.data)
 			return nil, s.pos, io.EOF
 		case ok && first == c.begins() && !c.trailer:
@@ -126,7 +128,7 @@ func (s *logScan) next() (rec []byte, off int, err error) {
 		if first {
 			off = s.pos
 		}
-		s.pos = c.end
+		s.pos, s.synced = c.end, max(s.synced, c.synced)
 		if c.kind == chunkFull {
 			return c.data, off, nil
 		}

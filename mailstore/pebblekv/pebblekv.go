@@ -24,7 +24,9 @@ package pebblekv
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -43,6 +45,7 @@ type KV struct {
 	journal   *journal       // nil where there is none
 	stopSaver func()         // ends the goroutine that saves states
 	late      lateReleases   // of blobs, in a relaxed store
+	marks     marks
 
 	mu       sync.Mutex
 	in       *instance
@@ -85,7 +88,24 @@ func Open(dir string, opts Options) (*KV, error) {
 			return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", opts.Journal, err))
 		}
 	}
+	if err := kv.refuseLost(); err != nil {
+		return nil, err
+	}
+	there, err := pebble.Peek(dir, kv.opts.FS)
+	isNew := err != nil || !there.Exists
 	in, err := kv.openInstance(opts.Existing)
+	if err == nil && isNew {
+		// Pebble begins the first log before it has brought the store to the format
+		// in which logs say up to where they are on disk: see marks.
+		if err = in.close(); err == nil {
+			in, err = kv.openInstance(true)
+		}
+	}
+	if err == nil {
+		if err = kv.refuseBehind(in); err != nil {
+			err = errors.Join(err, in.close())
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +125,18 @@ func (kv *KV) beginJournal() (err error) {
 	}
 	kv.journal, err = openJournal(kv.dir, kv.opts)
 	return err
+}
+
+// refuseLost is an error where the store has lost what its journal may have.
+func (kv *KV) refuseLost() error {
+	if kv.journal == nil {
+		return nil
+	}
+	lost, err := LostLogs(kv.opts.FS, kv.dir, kv.opts.Journal)
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	return imap.E("index open", imap.Corruption, fmt.Errorf("%s: changes that were acknowledged are missing: %s", kv.dir, strings.Join(lost, "; ")))
 }
 
 // startJournal saves a first state where there is none: a store without one is
@@ -258,6 +290,7 @@ func (kv *KV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) 
 		err = imap.E("index commit", imap.Unavailable, fmt.Errorf("%w: %w", driver.ErrUnknown, err))
 	} else {
 		err = batch.Close()
+		kv.marks.commit(kv)
 	}
 	c.err = err
 	close(c.done)

@@ -32,6 +32,9 @@ type JournalReport struct {
 	// Epoch is the folder that was read; Logs and Batches were replayed.
 	Epoch         string
 	Logs, Batches int
+	// Next is the number of the commit that would come next, 0 where nothing was found:
+	// see [KV.IsBehind].
+	Next uint64
 	// Problems says what was missing or damaged.
 	Problems []string
 }
@@ -142,6 +145,7 @@ func ReadJournal(ctx context.Context, disk vfs.FS, root, index string, derived f
 	if err := p.run(ctx); err != nil {
 		return nil, imap.E("index journal", imap.Unavailable, err)
 	}
+	p.report.Next = max(p.start, p.next) // without logs the second is that of an older state
 	return &p.report, nil
 }
 

@@ -209,6 +209,41 @@ func mark(db *pebble.DB) (uint64, error) {
 
 var errBadState = errors.New("the saved state does not match its checksum")
 
+// stateNext returns the number of the first commit that is not in the newest state, 0
+// where there is none.
+func (j *journal) stateNext() (uint64, error) {
+	names, err := j.fs.List(j.dir())
+	if err != nil {
+		return 0, err
+	}
+	states := stateNumbers(names)
+	if len(states) == 0 {
+		return 0, nil
+	}
+	f, err := j.fs.Open(j.path(stateName(states[0])))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return readStateHead(f)
+}
+
+// readStateHead reads what is before the keys of a state.
+func readStateHead(r io.Reader) (next uint64, err error) {
+	magic := make([]byte, len(stateMagic))
+	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != stateMagic && string(magic) != oldMagic {
+		return 0, errors.Join(errBadState, err)
+	}
+	if string(magic) == oldMagic {
+		return 0, nil
+	}
+	frame, end, err := readFrame(r)
+	if err != nil || end || len(frame) != 8 {
+		return 0, errors.Join(errBadState, err)
+	}
+	return binary.LittleEndian.Uint64(frame), nil
+}
+
 // readState calls fn for each key of a saved state, which it verifies as it
 // goes: nothing counts unless the error is nil. next is the number of the first
 // commit that is not in the state, 0 where an older release wrote it.
@@ -219,16 +254,8 @@ func readState(disk vfs.FS, path string, fn func(key, value []byte) error) (next
 	}
 	defer f.Close()
 	r := bufio.NewReaderSize(f, 256<<10)
-	magic := make([]byte, len(stateMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != stateMagic && string(magic) != oldMagic {
-		return 0, errors.Join(errBadState, err)
-	}
-	if string(magic) == stateMagic {
-		frame, end, err := readFrame(r)
-		if err != nil || end || len(frame) != 8 {
-			return 0, errors.Join(errBadState, err)
-		}
-		next = binary.LittleEndian.Uint64(frame)
+	if next, err = readStateHead(r); err != nil {
+		return 0, err
 	}
 	return next, readKeys(r, fn)
 }
