@@ -15,9 +15,10 @@ type JournalWitness struct {
 	// Messages has it remember which messages were ever named.
 	Messages bool
 
-	accounts map[driver.Account]*witnessed
-	gaps     int
-	format   uint64 // of the store, 0 where that is not known
+	accounts  map[driver.Account]*witnessed
+	directory map[string]bool // keys of account 0 that were ever written
+	gaps      int
+	format    uint64 // of the store, 0 where that is not known
 }
 
 // witnessed is what the journal says of one account.
@@ -44,6 +45,12 @@ func (w *JournalWitness) Note(a driver.Account, key, value []byte) {
 	if a == directoryAccount && len(key) == 1 && key[0] == keyFormat {
 		d := decoder{data: value}
 		w.format = d.uint()
+	}
+	if a == directoryAccount {
+		if w.directory == nil {
+			w.directory = make(map[string]bool)
+		}
+		w.directory[string(key)] = true
 	}
 	if a == directoryAccount || len(key) == 0 {
 		return

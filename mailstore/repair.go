@@ -29,6 +29,9 @@ import (
 type RepairOptions struct {
 	// Old is the index as it is found; nil where it cannot be opened.
 	Old driver.KV
+	// OldShort says that Old lacks commits which it had once: it opens without them,
+	// as if they had never been.
+	OldShort bool
 	// JournalFound says that the new index has been filled from a journal,
 	// JournalWhole that nothing is missing in that, Torn that its end may be.
 	JournalFound, JournalWhole, Torn bool
@@ -253,6 +256,26 @@ type accountList struct {
 	next     uint64
 }
 
+// add adds what an older list has, which counts.
+func (d *accountList) add(old *accountList) {
+	maps.Copy(d.names, old.names)
+	maps.Copy(d.users, old.users)
+	maps.Copy(d.removing, old.removing)
+	d.next = max(d.next, old.next)
+}
+
+// complete adds what an older list has and the journal has never had: what the journal
+// has had and has no more was removed.
+func (d *accountList) complete(old *accountList, journal *JournalWitness) {
+	missing := &accountList{names: maps.Clone(old.names), users: maps.Clone(old.users), removing: maps.Clone(old.removing), next: old.next}
+	maps.DeleteFunc(missing.names, func(name string, _ driver.Account) bool { return journal.directory[string(nameKey(keyName, name))] })
+	maps.DeleteFunc(missing.users, func(name string, _ []byte) bool { return journal.directory[string(nameKey(keyUser, name))] })
+	maps.DeleteFunc(missing.removing, func(num driver.Account, _ bool) bool {
+		return journal.directory[string(numKey(keyRemoving, uint64(num)))]
+	})
+	d.add(missing)
+}
+
 // readAccountList reads the list of accounts and users as far as it can be read.
 func readAccountList(ctx context.Context, kv driver.KV) (d *accountList, whole bool, err error) {
 	d = &accountList{names: make(map[string]driver.Account), users: make(map[string][]byte), removing: make(map[driver.Account]bool), next: 1}
@@ -292,13 +315,14 @@ func (r *repair) names(ctx context.Context) (map[driver.Account]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if complete {
-			dir.names, dir.users, dir.removing, r.directory = old.names, old.users, old.removing, true
+		if r.opts.OldShort && r.opts.JournalFound {
+			dir.complete(old, r.opts.Journal)
+		} else {
+			if complete {
+				dir.names, dir.users, dir.removing, r.directory = old.names, old.users, old.removing, true
+			}
+			dir.add(old)
 		}
-		maps.Copy(dir.names, old.names)
-		maps.Copy(dir.users, old.users)
-		maps.Copy(dir.removing, old.removing)
-		dir.next = max(dir.next, old.next)
 	}
 	names := make(map[driver.Account]string)
 	for _, name := range slices.Sorted(maps.Keys(dir.names)) {

@@ -89,8 +89,8 @@ func (a *accountRepair) choose(ctx context.Context) error {
 		a.doubt = "commits are missing in the journal of the index, and the index cannot be read"
 		return nil
 	}
-	if known && old < now {
-		a.doubt = "the index has been set back, and the journal does not reach the end"
+	if known && old < now || a.opts.OldShort && a.opts.JournalFound {
+		a.doubt = "the index has been set back, and the journal does not have all that came later"
 		return nil
 	}
 	var found []write

@@ -42,6 +42,10 @@ func (k *check) found(d admin.Defect) {
 }
 
 func (k *check) run(ctx context.Context) error {
+	for _, text := range k.lost {
+		k.short = true
+		k.found(admin.Defect{File: k.dir.Join(indexDir), Text: fmt.Sprintf("changes that were acknowledged are missing in the index: %s (%s)", text, indexRemedy(k.dir))})
+	}
 	if k.broken != nil {
 		return k.withoutIndex(ctx)
 	}
@@ -92,10 +96,19 @@ func (k *check) journal(ctx context.Context) error {
 	if imap.KindOf(err) == imap.Corruption {
 		return nil // the list of accounts: it is told of by others
 	}
+	if err != nil {
+		return err
+	}
 	for _, d := range defects {
+		k.short = true
 		k.found(admin.Defect{Account: d.Account, Text: d.Text})
 	}
-	return err
+	if behind, err := k.kv.IsBehind(report.Next); err != nil || !behind || k.short {
+		return err
+	}
+	k.short = true
+	k.found(admin.Defect{File: k.dir.Join(indexDir), Text: fmt.Sprintf("the index has lost its last changes, of accounts or users, which its journal has (%s)", indexRemedy(k.dir))})
+	return nil
 }
 
 // foundJournal tells what is wrong with the journal.

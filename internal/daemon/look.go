@@ -73,6 +73,9 @@ func look(ctx context.Context, dir *datadir.Dir) (_ *storage, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.lost, err = pebblekv.LostLogs(dir.FS(), dir.Join(indexDir), dir.Join(journalDir)); err != nil {
+		return nil, err
+	}
 	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{FS: over, Logger: log, Still: true, Existing: existing})
 	if err != nil {
 		s.kv, s.broken = nil, err

@@ -36,7 +36,7 @@ func judgeFormat(ctx context.Context, dir *datadir.Dir) error {
 	if err != nil {
 		return err
 	}
-	known := s.store != nil && s.broken == nil
+	known := s.store != nil && s.broken == nil && len(s.lost) == 0
 	if err := s.closeLook(); err != nil {
 		return err
 	}

@@ -257,7 +257,7 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 		Note: r.note, Progress: r.progress(old.blobs),
 	}
 	if old.kv != nil {
-		opts.Old = old.kv
+		opts.Old, opts.OldShort = old.kv, old.short
 	}
 	res, err := mailstore.Repair(ctx, kv, old.blobs, opts)
 	if err != nil {

@@ -29,6 +29,11 @@ type storage struct {
 	// broken says why there is no index and no store, in a folder that was
 	// opened only to be looked at.
 	broken error
+	// lost says, of such a folder, what the logs of its index have lost of what was
+	// committed: a server would not start on it. short says that a check has found that
+	// the index has lost anything at its end.
+	lost  []string
+	short bool
 }
 
 // Names in a data folder.
