@@ -32,7 +32,9 @@ func (s *Store) Account(ctx context.Context, user string) (*Account, error) {
 	}
 	num, err := s.number(ctx, user)
 	if imap.KindOf(err) == imap.NotFound {
-		num, err = s.createAccount(ctx, user)
+		if num, err = s.createAccount(ctx, user); err == nil {
+			err = s.opts.Settle(ctx)
+		}
 	}
 	if err != nil {
 		return nil, imap.E(op, imap.Other, err)

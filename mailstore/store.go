@@ -57,6 +57,10 @@ type Options struct {
 	// takes out of a mailbox; larger expunges take several. 0 means 400,000, which
 	// are written with up to twelve bytes each; only tests want less.
 	ExpungeRanges int
+	// Settle makes durable what the engines have acknowledged; nil is for engines
+	// that acknowledge nothing else. A new account waits for it: one that a crash
+	// took would be made again with values of UIDVALIDITY that clients have seen.
+	Settle func(context.Context) error
 	// PageRows is the greatest number of rows in a page on disk; 0 means that
 	// of a page in memory. Only tests want less.
 	PageRows int
@@ -87,6 +91,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Settle == nil {
+		o.Settle = func(context.Context) error { return nil }
 	}
 	if o.IndexMemory == 0 {
 		o.IndexMemory = 64 << 20

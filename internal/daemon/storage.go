@@ -120,7 +120,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}
-	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log, Holds: blobs.Holds})
+	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log, Holds: blobs.Holds, Settle: s.kv.Sync})
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}
