@@ -19,12 +19,14 @@ import (
 
 	"github.com/rookery-mail/rookery/imapmodel"
 	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/internal/race"
 	"github.com/rookery-mail/rookery/memory"
 )
 
 // patience is how long a test waits before it says that nothing came: longer than
-// a slow machine with much else to do takes.
-const patience = time.Minute
+// a slow machine with much else to do takes, which is minutes for some commands
+// when the race detector looks on.
+const patience = (1 + race.Factor) * time.Minute
 
 // logBook keeps what a server logs.
 type logBook struct {

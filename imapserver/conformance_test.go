@@ -93,7 +93,7 @@ func storeTarget() imaptest.Target {
 		New: func(t testing.TB) *imaptest.Server {
 			s := &storeServer{t: t, fs: vfs.NewMem()}
 			s.open()
-			t.Cleanup(s.close)
+			t.Cleanup(func() { s.close() }) // of the last start
 			return &imaptest.Server{
 				Dial:      func(ctx context.Context) (net.Conn, error) { return s.pick().Dial(ctx) },
 				DialPlain: func(ctx context.Context) (net.Conn, error) { return s.pick().DialPlain(ctx) },

@@ -170,7 +170,7 @@ func (s *siege) lay(n int, run func(*attacker) error) (peak, live uint64) {
 			}
 		})
 	}
-	end := time.Now().Add(6 * patience * race.Factor)
+	end := time.Now().Add(3 * patience)
 	for inPlace.Load() < int64(n) && time.Now().Before(end) && !s.t.Failed() {
 		s.serve()
 	}

@@ -340,7 +340,8 @@ func TestJournalCut(t *testing.T) {
 						if fs.Alive() {
 							acked = maps.Clone(want)
 						} else {
-							return // the rest has no effect
+							_ = kv.Close() // the rest has no effect
+							return
 						}
 						if i == 12 && life == 1 {
 							if err := kv.SaveState(context.Background()); err != nil {
