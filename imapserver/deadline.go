@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // Everything that waits has a limit: for the client while it sends or reads,
@@ -59,7 +60,12 @@ func (s *Server) elapsed() int64 { return int64(time.Since(s.made)) }
 // thread to wait for it.
 func (s *Server) watchCommands() {
 	if !s.watching.Load() && s.watching.CompareAndSwap(false, true) {
-		time.AfterFunc(s.limits.Command/8, s.endOverdue)
+		found := weak.Make(s) // a server that is closed need not wait for it
+		time.AfterFunc(s.limits.Command/8, func() {
+			if s := found.Value(); s != nil {
+				s.endOverdue()
+			}
+		})
 	}
 }
 
