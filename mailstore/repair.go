@@ -39,6 +39,9 @@ type RepairOptions struct {
 	Journal *JournalWitness
 	// Accounts are those that messages belong to.
 	Accounts []driver.Account
+	// Deleted reports whether a blob is known to have been deleted, which comes behind
+	// the commit that no longer names it. nil knows of none.
+	Deleted func(driver.Ref) bool
 	// Store are the options of the store.
 	Store Options
 	// Note is told of everything that is not as it was before. It is required.

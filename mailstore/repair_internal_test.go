@@ -327,3 +327,40 @@ func TestRepairKeepsTheBound(t *testing.T) {
 		t.Errorf("the bound of the journal was %#x, and is %#x", high, got)
 	}
 }
+
+// TestRepairTellsExpungedFromLost: where changes are missing, a message that the engine
+// knows to have been deleted was expunged by one of them. Where none are missing it was
+// not, and is lost.
+func TestRepairTellsExpungedFromLost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		opts RepairOptions
+		told string
+	}{
+		"a gap":                   {RepairOptions{JournalFound: true, Deleted: func(driver.Ref) bool { return true }}, "mended"},
+		"a gap, and nobody knows": {RepairOptions{JournalFound: true}, "lost"},
+		"a gap, and it was there": {RepairOptions{JournalFound: true, Deleted: func(driver.Ref) bool { return false }}, "lost"},
+		"the journal has no gap":  {RepairOptions{JournalFound: true, JournalWhole: true, Deleted: func(driver.Ref) bool { return true }}, "lost"},
+	} {
+		w := newRepairWorld(t, 3)
+		var victim driver.Ref
+		kv := w.copied(func(_ driver.Account, key, value []byte) []byte {
+			if messageOfKey(key) == 2 {
+				rec, _ := decodeMessage(value)
+				victim = rec.ref
+			}
+			return value
+		})
+		w.must(w.blobs.Delete(t.Context(), 1, []driver.Ref{victim}))
+		w.repair(kv, tc.opts)
+		w.want(kv, imap.Inbox, "1 message 1", "3 message 3")
+		told := ""
+		for _, note := range w.notes {
+			if strings.Contains(note, "UID 2") {
+				told, _, _ = strings.Cut(note, " ")
+			}
+		}
+		if told != tc.told {
+			t.Errorf("%s: the message is told of as %q, want %q: %q", name, told, tc.told, w.notes)
+		}
+	}
+}

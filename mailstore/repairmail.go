@@ -23,7 +23,7 @@ func (a *accountRepair) messages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m := &mailRepair{accountRepair: a, acct: acct, lost: make(map[uint64]error), named: make(map[driver.Ref]bool)}
+	m := &mailRepair{accountRepair: a, acct: acct, lost: make(map[uint64]error), gone: make(map[uint64]bool), named: make(map[driver.Ref]bool)}
 	for _, step := range []func(context.Context) error{m.reap, m.readAll, m.resize, m.dropLost, m.reap, m.recover} {
 		if err := step(ctx); err != nil {
 			return err
@@ -69,6 +69,7 @@ type mailRepair struct {
 	*accountRepair
 	acct  *account
 	lost  map[uint64]error
+	gone  map[uint64]bool     // those of lost that were expunged by a commit that is missing
 	named map[driver.Ref]bool // blobs that records name, and that are whole
 	batch []derivedAgain
 	size  int
@@ -111,6 +112,7 @@ func (m *mailRepair) readAll(ctx context.Context) error {
 		_, err := m.derive(ctx, &d)
 		if err != nil && ctx.Err() == nil && (isDamage(err) || imap.KindOf(err) == imap.NotFound) {
 			m.lost[d.msg] = err
+			m.gone[d.msg] = m.wasExpunged(d.rec.ref)
 			continue
 		}
 		if err != nil {
@@ -229,10 +231,20 @@ func (m *mailRepair) dropLost(ctx context.Context) error {
 			return err
 		}
 		for _, row := range gone {
+			if m.gone[row.Msg] {
+				m.note(RepairMended, m.user, name, row.UID, "its message was expunged, and the change that says so is missing (%d bytes, %s)", row.Size, row.Date)
+				continue
+			}
 			m.note(RepairLost, m.user, name, row.UID, "its message is lost (%d bytes, %s): %s", row.Size, row.Date, firstLine(m.lost[row.Msg]))
 		}
 	}
 	return nil
+}
+
+// wasExpunged reports whether a message that is not there was expunged, though a
+// record names it: where changes are missing. Where none are, the record is wrong.
+func (m *mailRepair) wasExpunged(ref driver.Ref) bool {
+	return m.opts.Deleted != nil && (m.doubt != "" || len(m.holes) > 0) && m.opts.Deleted(ref)
 }
 
 func firstLine(err error) string {

@@ -253,7 +253,7 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 	}
 	opts := mailstore.RepairOptions{
 		JournalFound: journal.Found, JournalWhole: journal.Whole, Torn: journal.Torn, Journal: witness,
-		Accounts: accounts, Store: mailstore.Options{Logger: r.log, Now: r.req.Now},
+		Accounts: accounts, Deleted: old.blobs.Deleted, Store: mailstore.Options{Logger: r.log, Now: r.req.Now},
 		Note: r.note, Progress: r.progress(old.blobs),
 	}
 	if old.kv != nil {

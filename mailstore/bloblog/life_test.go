@@ -362,3 +362,19 @@ func TestOpenFiles(t *testing.T) {
 		t.Errorf("%d files are open after the end", n)
 	}
 }
+
+// TestDeletedIsKnown: what was deleted is known to have been, also after a restart.
+func TestDeletedIsKnown(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
+	gone, stays := mustKeep(t, s, 1, []byte("gone")), mustKeep(t, s, 1, []byte("stays"))
+	must(t, s.Delete(context.Background(), 1, []driver.Ref{gone}))
+	for range 2 {
+		if !s.Deleted(gone) || s.Deleted(stays) || s.Deleted(gone+1) {
+			t.Errorf("deleted: %v, another %v, none %v", s.Deleted(gone), s.Deleted(stays), s.Deleted(gone+1))
+		}
+		must(t, s.Close())
+		s = open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
+	}
+	must(t, s.Close())
+}

@@ -100,6 +100,14 @@ func (s *Store) Holds(ref driver.Ref) bool {
 	return s.segments[s.locateLocked(ref).segment] != nil || s.lostMoves
 }
 
+// Deleted reports whether a blob is known to have been deleted. The store forgets that
+// when it takes the space back.
+func (s *Store) Deleted(ref driver.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead.has(ref)
+}
+
 // FileOf names the file that a blob is in, or was in when it was last heard of,
 // without what follows the dot.
 func (s *Store) FileOf(ref driver.Ref) string {
