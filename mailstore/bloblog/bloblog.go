@@ -31,6 +31,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -93,7 +94,7 @@ const (
 
 // Store is a driver.Blobs in a folder. Its methods are safe for concurrent use.
 //
-// Locks, outer ones first: tidying, shared, the dead log's, steady, a segment's
+// Locks, outer ones first: looking, tidying, shared, the dead log's, steady, a segment's
 // syncing, mu, and a segment's own. No file is read or written with mu held.
 type Store struct {
 	dir  string
@@ -117,6 +118,10 @@ type Store struct {
 	tidying sync.Mutex
 	mover   *lane // where moved blobs go; nil until there are any
 	steady  sync.RWMutex
+
+	looking  sync.Mutex // held by Look
+	observer durable.Observer
+	unsaved  bool // Look has found what it could not save
 
 	mu        sync.Mutex
 	closed    bool
@@ -340,7 +345,7 @@ func (s *Store) release(g *segment) {
 	s.mu.Lock()
 	g.users--
 	remove := g.doomed && g.users == 0
-	if !g.doomed && g.users == 0 && g.isSealed() {
+	if !g.doomed && g.users == 0 && g.mayClose() {
 		g.idle = s.idle.PushBack(g)
 	}
 	for int(s.opened.Load()) > s.opts.OpenFiles && s.idle.Len() > 0 {

@@ -147,6 +147,21 @@ func (d *deadLog) rewrite(force bool, all func() []entry) error {
 	return durable.SyncDir(d.fs, d.dir)
 }
 
+// restore writes the file anew where it is gone. Before that it calls prepare with
+// what it was.
+func (d *deadLog) restore(prepare func(vfs.File) error, all func() []entry) (gone bool, err error) {
+	d.mu.Lock()
+	named, err := durable.Names(d.fs, d.path, d.file)
+	if !named && err == nil {
+		gone, err = true, prepare(d.file)
+	}
+	d.mu.Unlock()
+	if gone && err == nil {
+		err = d.rewrite(true, all)
+	}
+	return gone, err
+}
+
 func (d *deadLog) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

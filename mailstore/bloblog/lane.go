@@ -118,6 +118,7 @@ func (s *Store) takeLane(ctx context.Context, a driver.Account) (*lane, error) {
 func (s *Store) giveLane(l *lane, a driver.Account) {
 	full := s.full(l) // asked now: once it is free, it is the next writer's
 	s.mu.Lock()
+	full = full || l.parted()
 	switch {
 	case l.seg.failed:
 		// Nothing more goes there; what is in it stays readable.
@@ -158,7 +159,7 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 		l.off += int64(len(rec))
 		s.grow(l)
 		s.wantSpare(l)
-		s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
+		err = s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
 	}
 	if s.full(l) {
 		s.shared.lane = nil
@@ -240,11 +241,15 @@ func (s *Store) grow(l *lane) {
 	_ = l.writeAt(s.shared.zeros[:n], l.off)
 }
 
-// publish makes a written record known, pinned by its writer and to be synced.
-func (s *Store) publish(l *lane, w *writer, e entry) {
-	l.seg.setLength(l.high)
+// publish makes a written record known, pinned by its writer and to be synced. It
+// fails where the lane's file is gone.
+func (s *Store) publish(l *lane, w *writer, e entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if l.parted() {
+		return errParted
+	}
+	l.seg.setLength(l.high)
 	s.clock++
 	s.stats.Stored++
 	s.stats.Content += w.length
@@ -258,9 +263,10 @@ func (s *Store) publish(l *lane, w *writer, e entry) {
 	if l.seg.failed {
 		w.lost = true
 		s.lost++
-		return
+		return nil
 	}
 	s.dirty[l.seg] = append(s.dirty[l.seg], w)
+	return nil
 }
 
 // unpin ends the pin of ref and carries out a Delete that had to wait for it.

@@ -39,6 +39,8 @@ type segment struct {
 	sealed  bool
 	moved   bool // holds records that were first written elsewhere
 	size    int64
+	gone    bool         // the folder has it no more: nothing more is written to it
+	former  []vfs.File   // those that it was read from before it was written again
 	byOwner []ownerRange // of a sealed segment, read when first needed
 }
 
@@ -92,8 +94,11 @@ func (g *segment) closeFile() error {
 		return nil
 	}
 	err := g.file.Close()
-	g.file = nil
-	g.opened.Add(-1)
+	for _, f := range g.former {
+		f.Close() // what was in it is elsewhere
+	}
+	g.opened.Add(-1 - int32(len(g.former)))
+	g.file, g.former = nil, nil
 	return err
 }
 
@@ -109,6 +114,14 @@ func (g *segment) isSealed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.sealed
+}
+
+// mayClose reports whether the file can be opened again: not while it is written, nor
+// when it is gone.
+func (g *segment) mayClose() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sealed && !g.gone
 }
 
 // length is that of the file, as far as records are known in it.

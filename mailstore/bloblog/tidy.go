@@ -120,6 +120,9 @@ func (s *Store) seal(g *segment, entries []entry, end int64) error {
 	if sealed { // all but the last step was done
 		return durable.SyncDir(g.fs, g.dir)
 	}
+	if named, err := g.isNamed(); !named {
+		return cmp.Or(err, errNotNamed) // Look writes it again
+	}
 	if _, err := f.WriteAt(footer, align(end)); err != nil {
 		return err
 	}
@@ -204,8 +207,11 @@ func (s *Store) victims() []*segment {
 			continue
 		}
 		g.mu.Lock()
-		size := g.size
+		size, gone := g.size, g.gone
 		g.mu.Unlock()
+		if gone {
+			continue
+		}
 		switch {
 		case s.wastefulLocked(g):
 			wasteful = append(wasteful, s.acquireLocked(id))

@@ -97,7 +97,8 @@ func (s *Store) verifySegment(ctx context.Context, g *segment, contents bool, fo
 func (s *Store) Holds(ref driver.Ref) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.segments[s.locateLocked(ref).segment] != nil || s.lostMoves
+	g := s.segments[s.locateLocked(ref).segment]
+	return g != nil && !g.isLost() || s.lostMoves
 }
 
 // Deleted reports whether a blob is known to have been deleted. The store forgets that

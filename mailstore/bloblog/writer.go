@@ -246,7 +246,9 @@ func (w *writer) finishLong(meta []byte) error {
 	}
 	w.kept = w.store.acquire(l.seg.id)
 	l.off = w.start + h.length()
-	w.store.publish(l, w, entry{w.account, h.ref, at.off, uint32(h.length() / alignment)})
+	if err := w.store.publish(l, w, entry{w.account, h.ref, at.off, uint32(h.length() / alignment)}); err != nil {
+		return err
+	}
 	w.lane = nil
 	w.store.giveLane(l, w.account)
 	return nil
