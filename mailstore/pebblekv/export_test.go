@@ -1,8 +1,5 @@
 package pebblekv
 
-// LookAtJournal does at once what is done now and then.
-func (kv *KV) LookAtJournal() (due bool) { return kv.journal.looks() }
-
 // MarkLog does at once what is done a moment after a commit.
 func (kv *KV) MarkLog() { kv.mark() }
 

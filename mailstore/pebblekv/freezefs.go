@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type freezeFS struct {
 
 	journal *journal // takes in new files of the log; may be nil
 	last    lastLog
+	own     ownFiles
 
 	// busy is held for reading by whoever is changing something on disk.
 	busy sync.RWMutex
@@ -58,8 +60,8 @@ type freezeFS struct {
 
 var errFrozen = errors.New("pebblekv: the database has failed and is being closed")
 
-func newFreezeFS(fs vfs.FS, dir string, in *instance) *freezeFS {
-	f := &freezeFS{FS: fs, in: in, memory: vfs.NewMem(), closing: make(chan struct{})}
+func newFreezeFS(disk vfs.FS, dir string, in *instance) *freezeFS {
+	f := &freezeFS{FS: disk, in: in, memory: vfs.NewMem(), closing: make(chan struct{})}
 	_ = f.memory.MkdirAll(dir, 0o700) // of a file system in memory
 	return f
 }
@@ -144,6 +146,11 @@ func (f *freezeFS) create(name string, c vfs.DiskWriteCategory) (vfs.File, error
 	if err == nil && f.journal != nil {
 		f.journal.add(name)
 	}
+	if _, isLog := parseLog(f.PathBase(name)); err == nil && isLog {
+		f.owns(name, g)
+	} else if err == nil {
+		f.owns(name, nil)
+	}
 	return g, err
 }
 
@@ -154,10 +161,15 @@ func (f *freezeFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 			if number, ok := parseLog(f.PathBase(newname)); ok {
 				f.last.begin(number) // it has the old one's place at once
 			}
-			return f.FS.ReuseForWrite(oldname, newname, c)
+			f.own.drop(f.PathBase(oldname))
+			g, err := f.FS.ReuseForWrite(oldname, newname, c)
+			if err == nil {
+				f.owns(newname, g)
+			}
+			return g, err
 		}
 		// The journal has the old one still: it must not be written over.
-		if err := f.removeLog(oldname); err != nil {
+		if err := f.removeLog(oldname); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		return f.create(newname, c)
@@ -205,6 +217,7 @@ func (f *freezeFS) createTable(name string, c vfs.DiskWriteCategory) (file vfs.F
 		g, err := f.FS.Create(name, c)
 		if err == nil {
 			file = &tableFile{File: g, fs: f}
+			f.owns(name, nil)
 		}
 		return err
 	})
@@ -276,7 +289,16 @@ func (f *freezeFS) Stat(name string) (vfs.FileInfo, error) {
 // when it can still give up, and late, to find what is obsolete.
 func (f *freezeFS) List(dir string) ([]string, error) {
 	names, err := f.FS.List(dir)
-	if dir != f.in.dir || !f.listed.Swap(true) || err == nil {
+	if dir != f.in.dir {
+		return names, err
+	}
+	first := !f.listed.Swap(true)
+	if first && err == nil {
+		for _, name := range names {
+			f.own.add(name, nil)
+		}
+	}
+	if first || err == nil {
 		return names, err
 	}
 	f.in.fail(err)
@@ -312,7 +334,14 @@ func (f *freezeFS) Rename(oldname, newname string) error {
 	if !f.vital(newname) {
 		return f.onDisk(func() error { return f.FS.Rename(oldname, newname) })
 	}
-	return f.must("rename", func() error { return f.FS.Rename(oldname, newname) }, func() error {
+	return f.must("rename", func() error {
+		f.own.drop(f.PathBase(oldname))
+		err := f.FS.Rename(oldname, newname)
+		if err == nil {
+			f.owns(newname, nil)
+		}
+		return err
+	}, func() error {
 		_ = f.memory.Rename(oldname, newname) // where it is in memory at all
 		return nil
 	})

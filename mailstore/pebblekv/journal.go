@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -48,7 +49,9 @@ type journal struct {
 	gap      bool     // the logs do not go on where the former ones end: a new state must be saved
 	linkless bool     // there are no hard links here
 	rotten   bool     // files of it are damaged or gone: only a new state counts
+	ahead    bool     // it has changes that the store has not: nothing of it goes
 	begun    []uint64 // the logs that are in the journal, or ought to be
+	held     heldLogs // those that it has
 	newest   uint64   // number of the log that is being written
 	since    int64    // bytes of logs that are newer than the newest state, but for newest
 	state    int64    // bytes of the newest state
@@ -82,7 +85,10 @@ func openJournal(index string, opts Options) (*journal, error) {
 	if err == nil && isEpoch(name) {
 		if _, err := j.fs.Stat(j.fs.PathJoin(j.root, name)); err == nil {
 			j.epoch = name
-			return j, j.compare()
+			if err := j.compare(); err != nil {
+				return nil, err
+			}
+			return j, j.holds()
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -114,6 +120,11 @@ func (j *journal) begin() error {
 	if err := durable.SyncDir(j.fs, j.fs.PathDir(j.index)); err != nil {
 		return err
 	}
+	return j.writeEpoch()
+}
+
+// writeEpoch names the epoch in the store's folder.
+func (j *journal) writeEpoch() error {
 	return durable.WriteFile(j.fs, j.fs.PathJoin(j.index, epochName), j.epoch+"\n", categoryJournal)
 }
 
@@ -257,6 +268,9 @@ func (j *journal) link(number uint64) error {
 	}
 	if !slices.Contains(j.begun, number) {
 		j.begun = append(j.begun, number)
+	}
+	if err == nil {
+		j.held.add(j, number)
 	}
 	sizes := j.sizes()
 	j.mu.Unlock()
@@ -409,6 +423,7 @@ func (j *journal) prune(keep int) error {
 	oldest := states[len(states)-1]
 	j.mu.Lock()
 	j.begun = slices.DeleteFunc(j.begun, func(n uint64) bool { return n < oldest })
+	maps.DeleteFunc(j.held, func(n uint64, _ vfs.FileInfo) bool { return n < oldest })
 	j.mu.Unlock()
 	var errs []error
 	for _, name := range names {

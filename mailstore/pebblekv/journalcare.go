@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/durable"
@@ -14,10 +17,11 @@ import (
 
 // A journal is needed when the index is lost, and then it is too late to notice that
 // the journal is damaged, too. So it is verified at each start, and looked at now and
-// then; what is wrong with it is mended by a new state, since the index is whole.
+// then by Look; what is wrong with it is mended by a new state, since the index is
+// whole.
 
-// journalLook is how often the files of a journal are looked for.
-const journalLook = 10 * time.Second
+// journalRetry is how long a state that could not be saved waits for the next try.
+const journalRetry = 10 * time.Second
 
 // verifyDelay is when after the start a journal is verified: first come the clients
 // that have waited for the server.
@@ -27,8 +31,7 @@ const verifyDelay = 2 * time.Second
 func (kv *KV) keepJournal(quit context.Context) {
 	started := time.NewTimer(verifyDelay)
 	defer started.Stop()
-	tick := time.NewTicker(journalLook)
-	defer tick.Stop()
+	var again <-chan time.Time
 	for {
 		select {
 		case <-quit.Done():
@@ -36,14 +39,15 @@ func (kv *KV) keepJournal(quit context.Context) {
 		case <-started.C:
 			kv.verifyAtStart(quit)
 			continue
-		case <-tick.C:
-			if !kv.journal.looks() {
-				continue
+		case <-again:
+			if again = nil; !kv.journal.isBroken() {
+				continue // another one has saved it
 			}
 		case <-kv.journal.kick:
 		}
 		if err := kv.SaveState(quit); err != nil && quit.Err() == nil {
 			kv.opts.Logger.Warn("a state of the index cannot be saved in the journal; it is tried again later", "dir", kv.opts.Journal, "err", err)
+			again = time.After(journalRetry)
 		}
 	}
 }
@@ -59,6 +63,7 @@ func (kv *KV) verifyAtStart(ctx context.Context) {
 	case err != nil:
 	case behind:
 		// It may be all there is of the last changes.
+		kv.journal.isAhead()
 		kv.opts.Logger.Error("the journal of the index is damaged, and has changes that the index has not: stop the server and run `rookery check --repair`", "dir", kv.opts.Journal, "problems", problems)
 	default:
 		kv.opts.Logger.Warn("the journal of the index is damaged; a new state of the index is saved in it, and nothing is lost", "dir", kv.opts.Journal, "problems", problems)
@@ -103,27 +108,75 @@ func (j *journal) rots() {
 	j.wake()
 }
 
-// looks reports whether a new state is needed, since files of the journal are gone
-// or the last one could not be saved.
+// looks reports whether files of the journal are gone, so that a new state is needed.
 func (j *journal) looks() bool {
-	if j.isBroken() {
-		return true
-	}
 	j.saving.Lock() // nothing goes meanwhile
 	defer j.saving.Unlock()
+	j.mu.Lock()
+	held := maps.Clone(j.held) // others may come meanwhile
+	j.mu.Unlock()
 	names, err := j.fs.List(j.dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false // the disk fails: others say so
 	}
-	j.mu.Lock()
-	newest, linkless := logName(j.newest), j.linkless
-	j.mu.Unlock()
-	if len(stateNumbers(names)) > 0 && (linkless || slices.Contains(names, newest)) {
-		return false
+	whole := len(stateNumbers(names)) > 0
+	for number, info := range held {
+		name := logName(number)
+		whole = whole && slices.Contains(names, name) && j.isNamed(name, info)
 	}
-	j.log.Warn("files of the journal of the index are gone; a new state of the index is saved in it, and nothing is lost", "dir", j.dir())
-	j.rots()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if whole || j.ahead || j.gap && !j.rotten {
+		return false // or a state will be saved anyhow
+	}
+	j.rotten, j.gap = true, true
 	return true
+}
+
+// isAhead notes that the journal has what the store has not.
+func (j *journal) isAhead() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ahead = true
+}
+
+// heldLogs are the logs of a journal, by their numbers, with what tells them from
+// other files; nil where nothing does.
+type heldLogs map[uint64]vfs.FileInfo
+
+// add adds a log that has its name in the journal. j.mu is held.
+func (h *heldLogs) add(j *journal, number uint64) {
+	if *h == nil {
+		*h = make(heldLogs)
+	}
+	info, err := j.fs.Stat(j.path(logName(number)))
+	if err != nil {
+		info = nil
+	}
+	(*h)[number] = info
+}
+
+// holds finds the logs of a journal that is opened.
+func (j *journal) holds() error {
+	names, err := j.fs.List(j.dir())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if number, ok := parseLog(name); ok {
+			j.held.add(j, number)
+		}
+	}
+	return nil
+}
+
+// isNamed reports whether a log of the journal is the file that it was.
+func (j *journal) isNamed(name string, info vfs.FileInfo) bool {
+	if info == nil {
+		return true
+	}
+	now, err := j.fs.Stat(j.path(name))
+	return err != nil || durable.Same(now, info)
 }
 
 // RenewJournal saves a state of the store that alone counts in its journal: nothing

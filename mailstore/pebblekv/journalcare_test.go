@@ -269,7 +269,7 @@ func TestJournalMends(t *testing.T) {
 				if err := fs.RemoveAll("data/journal"); err != nil {
 					t.Fatal(err)
 				}
-				kv.LookAtJournal()
+				lookAll(t, kv)
 			case "a log cannot be linked":
 				dir, names := journalFiles(t, fs)
 				for _, n := range names {
@@ -279,7 +279,7 @@ func TestJournalMends(t *testing.T) {
 						}
 					}
 				}
-				kv.LookAtJournal()
+				lookAll(t, kv)
 			default:
 				if err := kv.Close(); err != nil {
 					t.Fatal(err)
@@ -394,8 +394,8 @@ func TestJournalWithoutLinks(t *testing.T) {
 	if err := kv.SaveState(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	if kv.LookAtJournal() {
-		t.Error("a new state is wanted though nothing is wrong")
+	if list := lookAll(t, kv); len(list) > 0 {
+		t.Errorf("nothing is wrong, and a look found %+v", list)
 	}
 	if err := kv.Close(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package pebblekv
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -62,7 +64,7 @@ func (f *freezeFS) removeLog(name string) error {
 	if number, ok := parseLog(f.PathBase(name)); ok && f.PathDir(name) == f.in.dir && f.last.keep(number) {
 		return nil
 	}
-	return f.FS.Remove(name)
+	return f.unlink(name)
 }
 
 // syncLogs syncs the store's folder, and removes the logs that were kept for it.
@@ -70,7 +72,7 @@ func (f *freezeFS) syncLogs(sync func() error) error {
 	free, err := f.last.synced(sync)
 	for _, number := range free {
 		name := f.PathJoin(f.in.dir, logName(number))
-		if err := f.FS.Remove(name); err != nil {
+		if err := f.unlink(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.in.log.Warn("an old log of the index cannot be removed; the next start tries it again", "file", name, "err", err)
 		}
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/internal/durable"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
@@ -46,6 +47,10 @@ type KV struct {
 	stopSaver func()         // ends the goroutine that saves states
 	late      lateReleases   // of blobs, in a relaxed store
 	marks     marks
+
+	looking           sync.Mutex // held by Look
+	seen, seenJournal durable.Observer
+	unsaved           bool // Look has found what it could not save
 
 	mu       sync.Mutex
 	in       *instance
@@ -149,6 +154,7 @@ func (kv *KV) startJournal() {
 	}
 	if err != nil {
 		kv.opts.Logger.Warn("the journal of the index cannot be begun; it is tried again later", "dir", kv.opts.Journal, "err", err)
+		kv.journal.broken()
 	}
 	done := make(chan struct{})
 	go func() {
