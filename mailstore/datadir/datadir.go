@@ -41,12 +41,13 @@ const (
 const category vfs.DiskWriteCategory = "rookery-datadir"
 
 // A Dir is a folder that this process holds. Its methods are safe for
-// concurrent use; Close is called once.
+// concurrent use, but for Look; Close is called once, when nobody looks any more.
 type Dir struct {
 	fs      vfs.FS
 	path    string
 	version int
 	locks   locks
+	self    vfs.FileInfo // of the folder, to tell it from another; nil where not known
 }
 
 // An InUseError says that another process has the folder. It is found inside
@@ -91,6 +92,9 @@ func open(fs vfs.FS, path string, judge func(*Dir) error) (*Dir, error) {
 	if err := d.takeLocks(); err != nil {
 		return nil, d.lockError(err)
 	}
+	if info, err := fs.Stat(path); err == nil {
+		d.self = info
+	}
 	if err := d.writeOwner(); err != nil {
 		return nil, errors.Join(wrap(path, err), d.Close())
 	}
@@ -111,9 +115,11 @@ func (d *Dir) FS() vfs.FS { return d.fs }
 // Format is the version that the store has, from Oldest to Version.
 func (d *Dir) Format() int { return d.version }
 
+func formatText(version int) string { return fmt.Sprintf("rookery store\nformat %d\n", version) }
+
 // setFormat notes, durably, that the store has the given version now.
 func (d *Dir) setFormat(version int) error {
-	err := durable.WriteFile(d.fs, d.Join(formatName), fmt.Sprintf("rookery store\nformat %d\n", version), category)
+	err := durable.WriteFile(d.fs, d.Join(formatName), formatText(version), category)
 	if err == nil {
 		// An earlier start may have made the folder and not come to sync it.
 		err = durable.SyncDir(d.fs, d.fs.PathDir(d.path))

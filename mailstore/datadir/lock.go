@@ -13,8 +13,9 @@ import (
 // well, where that is possible. Both end with the process, so a crash leaves
 // nothing behind that must be cleared away.
 type locks struct {
-	file   io.Closer
-	folder vfs.File // nil where the folder cannot be locked
+	file   io.Closer    // nil where it could not be locked again
+	info   vfs.FileInfo // of file, to tell it from another; nil where not known
+	folder vfs.File     // nil where the folder cannot be locked
 }
 
 // takeLocks takes both or none. A folder that another one has is no *os.PathError.
@@ -28,6 +29,9 @@ func (d *Dir) takeLocks() error {
 		return errors.Join(err, file.Close())
 	}
 	d.locks = locks{file: file, folder: folder}
+	if info, err := d.fs.Stat(d.Join(lockName)); err == nil {
+		d.locks.info = info
+	}
 	return nil
 }
 
@@ -48,5 +52,8 @@ func (l locks) close() error {
 	if l.folder != nil {
 		err = l.folder.Close()
 	}
-	return errors.Join(err, l.file.Close())
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
+	}
+	return err
 }
