@@ -49,6 +49,11 @@ func (k *check) run(ctx context.Context) error {
 	if k.broken != nil {
 		return k.withoutIndex(ctx)
 	}
+	if k.watch != nil {
+		for _, d := range defects(k.watch.look(ctx, true)) {
+			k.found(d)
+		}
+	}
 	names, err := k.accountNames(ctx)
 	if err != nil {
 		return err

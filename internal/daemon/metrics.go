@@ -79,6 +79,8 @@ type storeStats struct {
 	index    pebblekv.Stats
 	mail     mailstore.Stats
 	free     int64
+	missing  int64 // files that are gone while the store is open
+	saved    int64 // that were, and are back
 }
 
 func (s *storage) stats() (n storeStats) {
@@ -90,6 +92,9 @@ func (s *storage) stats() (n storeStats) {
 	}
 	if s.store != nil {
 		n.mail = s.store.Stats()
+	}
+	if s.watch != nil {
+		n.missing, n.saved = s.watch.missing.Load(), s.watch.saved.Load()
 	}
 	if usage, err := s.dir.FS().GetDiskUsage(s.dir.Join()); err == nil {
 		n.free = int64(usage.AvailBytes)
@@ -124,6 +129,8 @@ var storeMetrics = []struct {
 	{"mailbox_memory_bytes", "Memory of the mailboxes that are open, and were lately.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.mail.IndexMemory) }},
 	{"commits_total", "Transactions of the index.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.mail.Commits) }},
 	{"changes_total", "Changes that were made in them: more than commits where sessions of one account share them.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.mail.Operations) }},
+	{"files_missing", "Files of the store that were removed from the data folder while the server had it, and that it could not write again. Above 0: the log says what to do.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.missing) }},
+	{"files_saved_total", "Files that were removed from the data folder, or replaced, while the server had it, and are back.", prometheus.CounterValue, func(n *storeStats) float64 { return float64(n.saved) }},
 	{"disk_free_bytes", "Bytes that are free on the disk of the data folder.", prometheus.GaugeValue, func(n *storeStats) float64 { return float64(n.free) }},
 }
 

@@ -22,6 +22,7 @@ type storage struct {
 	blobs *bloblog.Store
 	store *mailstore.Store
 	guard *reserve.Guard
+	watch *watch // nil where nobody uses the folder
 	// marked says that the folder has relaxedMark, to be removed in the end.
 	marked bool
 	// looking says that the folder was opened to be looked at, and nobody uses it.
@@ -127,6 +128,7 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	if err = s.settle(ctx, t, unclean); err != nil {
 		return nil, errors.Join(err, s.store.Close(ctx))
 	}
+	s.watch = startWatch(s, t.log)
 	return s, nil
 }
 
@@ -149,6 +151,9 @@ func (s *storage) closeStore() error {
 	var err error
 	if s.store != nil {
 		err = s.store.Close(context.Background())
+		if s.watch != nil {
+			s.watch.end()
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
 		defer cancel()
 		_ = s.kv.Settle(ctx) // for the sake of checks only
