@@ -16,7 +16,9 @@ its checksums, follow every reference, and check the rules of UIDs, of
 mod-sequences and of what is counted. Nothing is changed.
 
 It works while the server runs, beside everything else, and without a server; then the
-folder is not written to. A backup can be checked in the same way.
+folder is not written to. A backup can be checked in the same way. A server is asked
+first whether its files are where they belong: what somebody has removed from the folder is
+told, also where the server has written it again.
 
 Each defect is a line on standard output that says which account, mailbox and UID
 it hits, or which file. Where there are many, it is said first how many there are in
