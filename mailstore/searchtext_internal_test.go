@@ -277,7 +277,7 @@ func TestSearchTextAgrees(t *testing.T) {
 
 // directory checks that the index covers what it should, and that no pages are
 // left of segments that are gone. Those of one that was being written when the
-// store was closed may wait for the next that is.
+// store was closed wait for the next step.
 func (b *textBench) directory() {
 	ctx := context.Background()
 	b.must(b.store.kv.View(ctx, b.a.num, func(r driver.Reader) error {
@@ -303,6 +303,48 @@ func (b *textBench) directory() {
 			return nil
 		})
 	}))
+}
+
+// What a step has left that was interrupted, the next one takes away, however
+// small it is.
+func TestInterruptedSegment(t *testing.T) {
+	ctx := context.Background()
+	b := &textBench{t: t, rng: rand.New(rand.NewPCG(1, 3)), texts: make(map[uint64]*message.Text)}
+	b.kv, b.blobs = memkv.NewKV(memkv.RunTwice()), memkv.NewBlobs()
+	b.opts = Options{DeriveDelay: 1, Logger: slog.New(slog.NewTextHandler(&failingWriter{t}, nil)), TextBatch: 5, Limits: message.Limits{TextBytes: 4000, HeaderBytes: 1 << 20}}
+	b.open()
+	for len(b.texts) < 5 {
+		b.append(imap.Inbox)
+	}
+	b.settle()
+	b.close()
+	const interrupted = 1000
+	b.must(b.kv.Update(ctx, b.a.num, func(tx driver.Txn) error {
+		dir, err := readDirectory(tx)
+		if err != nil {
+			return err
+		}
+		dir.next, dir.writing = interrupted, interrupted
+		if err := tx.Set([]byte{keySegments}, dir.encode()); err != nil {
+			return err
+		}
+		return tx.Set(pageKey(interrupted, 7), []byte("half a segment"))
+	}))
+	b.open()
+	for have := len(b.texts); len(b.texts) < have+5; {
+		b.append(imap.Inbox)
+	}
+	b.settle()
+	b.search(imap.Inbox)
+	b.directory()
+	b.must(b.kv.View(ctx, b.a.num, func(r driver.Reader) error {
+		dir, err := readDirectory(r)
+		if _, left, _ := r.Get(pageKey(interrupted, 7)); left || dir.writing != 0 {
+			t.Errorf("segment %d is being written, and its page is there: %v", dir.writing, left)
+		}
+		return err
+	}))
+	b.close()
 }
 
 // failingWriter fails a test whose store has something to say.

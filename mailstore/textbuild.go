@@ -262,18 +262,23 @@ func (w *segmentWriter) pause() error {
 // finish returns the step that puts the segment in the place of n others.
 func (w *segmentWriter) finish(seg textindex.Segment, i, n int) *derivation {
 	dir := w.dir
-	num := w.num
+	num, written := w.num, dir.writing
 	if num == 0 {
 		dir.next++
 		num = dir.next
-	} else {
-		dir.writing = 0
 	}
-	old := slices.Clone(dir.segments[i : i+n])
+	dir.writing = 0
+	useless := make([]uint64, 0, n+1)
+	for _, s := range dir.segments[i : i+n] {
+		useless = append(useless, s.num)
+	}
+	if written != 0 && written != num { // by a step that was interrupted
+		useless = append(useless, written)
+	}
 	dir.replace(i, n, segment{seg, num})
 	return &derivation{upTo: seg.Last, weight: w.size, run: func(t *opTx) error {
-		for _, s := range old {
-			prefix := numKey(keySegPage, s.num)
+		for _, num := range useless {
+			prefix := numKey(keySegPage, num)
 			t.deleteRange(prefix, prefixEnd(prefix))
 		}
 		return w.change(t, num, w.pages, &dir)
