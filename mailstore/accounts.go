@@ -60,10 +60,18 @@ func (s *Store) Lookup(ctx context.Context, user string) (*Account, error) {
 }
 
 func (s *Store) number(ctx context.Context, user string) (num driver.Account, err error) {
+	key := nameKey(keyName, user)
+	value, known, epoch := s.recall.get(key)
+	if known {
+		return driver.Account(value), nil
+	}
 	err = s.kv.View(ctx, directoryAccount, func(r driver.Reader) error {
-		num, err = readNumber(r, nameKey(keyName, user))
+		num, err = readNumber(r, key)
 		return err
 	})
+	if err == nil {
+		s.recall.put(key, uint64(num), epoch)
+	}
 	return num, err
 }
 
@@ -132,6 +140,7 @@ func (s *Store) RemoveAccount(ctx context.Context, user string) error {
 		}
 		return tx.Delete(nameKey(keyName, user))
 	})
+	s.recall.forget() // also where it is not known whether that was done
 	if err == nil {
 		err = s.finishRemovals(ctx)
 	}
@@ -163,6 +172,7 @@ func (s *Store) RenameAccount(ctx context.Context, from, to string) error {
 		}
 		return tx.Set(nameKey(keyName, to), binary.AppendUvarint(nil, uint64(num)))
 	})
+	s.recall.forget()
 	if err == nil {
 		err = s.noteName(ctx, num, to)
 	}
@@ -246,6 +256,7 @@ func (u *Users) Set(ctx context.Context, name, hash string) error {
 	err := u.s.kv.Update(ctx, directoryAccount, func(tx driver.Txn) error {
 		return tx.Set(nameKey(keyUser, name), []byte(hash))
 	})
+	u.s.recall.forget()
 	if err != nil {
 		return imap.E(op, imap.Other, err)
 	}
@@ -254,14 +265,25 @@ func (u *Users) Set(ctx context.Context, name, hash string) error {
 
 // Get returns the hash of a user; kind NotFound where there is none.
 func (u *Users) Get(ctx context.Context, name string) (hash string, err error) {
+	// Only that there is none is remembered: of an address the user may be found under
+	// a later one of several names.
+	key := nameKey(keyUser, name)
+	_, missing, epoch := u.s.recall.get(key)
+	if missing {
+		return "", imap.E("mailstore: user "+name, imap.Other, imap.NotFound)
+	}
 	err = u.s.kv.View(ctx, directoryAccount, func(r driver.Reader) error {
-		data, ok, err := r.Get(nameKey(keyUser, name))
-		if err == nil && !ok {
+		data, ok, err := r.Get(key)
+		missing = err == nil && !ok
+		if missing {
 			err = imap.NotFound
 		}
 		hash = string(data)
 		return err
 	})
+	if missing {
+		u.s.recall.put(key, 0, epoch)
+	}
 	if err != nil {
 		return "", imap.E("mailstore: user "+name, imap.Other, err)
 	}

@@ -237,8 +237,9 @@ func derivedDamage(err error) error {
 	return err
 }
 
-// How long the loop waits when something fails, and between steps at most:
-// it works half of the time.
+// How long the loop waits when something fails, between steps at most (it works half
+// of the time while messages come in), and until it looks again whether more has come
+// than shall wait.
 const (
 	deriveRetry    = time.Second
 	deriveRetryMax = time.Minute
@@ -256,7 +257,7 @@ func (a *account) deriveLoop() {
 			return
 		}
 		select {
-		case <-time.After(max(pause, min(worked, derivePause), retry)):
+		case <-time.After(max(pause, a.breath(worked), retry)):
 		case <-ctx.Done():
 		}
 		began := time.Now()
@@ -275,6 +276,17 @@ func (a *account) deriveLoop() {
 			retry = 0
 		}
 	}
+}
+
+// breath returns how long the loop rests after work: as long as it has worked, and
+// much less while nothing comes in.
+func (a *account) breath(worked time.Duration) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Since(a.deriving.latest) > derivePause {
+		worked /= 8
+	}
+	return min(worked, derivePause)
 }
 
 // deriveRound makes a step of each deriver that has something to do. The error

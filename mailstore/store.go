@@ -140,6 +140,7 @@ type Store struct {
 	indexed   atomic.Int64  // bytes of all accounts and indexes that are kept in memory
 	clock     atomic.Uint64 // counts uses of mailboxes
 	refs      refBound
+	recall    recall
 	unswept   atomic.Bool // a failure may have left blobs that nobody names
 	counts    struct{ commits, operations atomic.Int64 }
 	lost      lostMessages

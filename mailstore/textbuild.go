@@ -249,9 +249,8 @@ func (w *segmentWriter) page(p textindex.Page) error {
 
 // pause lets others work, as long as has been worked here.
 func (w *segmentWriter) pause() error {
-	worked := min(time.Since(w.began), derivePause)
 	select {
-	case <-time.After(worked):
+	case <-time.After(w.a.breath(time.Since(w.began))):
 	case <-w.ctx.Done():
 		return w.ctx.Err()
 	}

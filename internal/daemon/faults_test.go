@@ -300,7 +300,7 @@ func TestReserve(t *testing.T) {
 	t.Parallel()
 	disk := crashfs.New()
 	const gib = 1 << 30
-	disk.Space(10*gib, 20*gib)
+	disk.Space(gib, 20*gib) // not so much that it is not asked about for a while
 	s := serve(t, disk, t.TempDir(), 0)
 	c, mta := s.login(), s.dial("lmtp")
 	mta.send("LHLO mx.example\r\n")
@@ -327,7 +327,7 @@ func TestReserve(t *testing.T) {
 	want("FETCH on a full disk", c.do("FETCH 1 BODY.PEEK[]"), "OK")
 	want("NOOP on a full disk", c.do("NOOP"), "OK")
 
-	disk.Space(10*gib, 20*gib)
+	disk.Space(gib, 20*gib)
 	want("APPEND with room", c.append("five"), "OK")
 	want("delivery with room", mta.deliver("six"), "250")
 	got := s.login().subjects()

@@ -70,8 +70,22 @@ func (s *session) Rcpt(name string, _ *smtp.RcptOptions) error {
 // Data is not called: the server speaks LMTP only.
 func (s *session) Data(io.Reader) error { return errors.New("lmtp: not SMTP") }
 
+// growStack makes the stack of a new goroutine as large as a delivery needs it, in one
+// step: the library has one for each message, and copying its stack whenever it has
+// doubled, deep in a delivery, takes 15 microseconds.
+//
+//go:noinline
+func growStack() {
+	var room [12 << 10]byte
+	touch(&room)
+}
+
+//go:noinline
+func touch(room *[12 << 10]byte) { room[0] = 1 }
+
 // LMTPData takes the message and delivers it to all recipients.
 func (s *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	growStack()
 	s.conn.setBusy(true)
 	src := r
 	_, chunked := r.(*io.PipeReader) // BDAT, whose bytes need no decoding

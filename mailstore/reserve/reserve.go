@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -49,11 +50,13 @@ type Guard struct {
 	opts Options
 
 	mu      sync.Mutex
-	pending int64 // bytes of messages that are being written
-	level   level // what was logged last
-	blind   bool  // the free space cannot be found out, which was logged
-	refused int64 // size of a message that was, while Options.Pressed knows of it
-	ballast int64 // bytes of the file Options.Ballast, 0 where there is none
+	pending int64     // bytes of messages that are being written
+	asked   time.Time // when the system was asked, zero where it must be asked again
+	wealth  int64     // bytes that may be written until then
+	level   level     // what was logged last
+	blind   bool      // the free space cannot be found out, which was logged
+	refused int64     // size of a message that was, while Options.Pressed knows of it
+	ballast int64     // bytes of the file Options.Ballast, 0 where there is none
 }
 
 // level is what is refused.
@@ -117,10 +120,24 @@ func (g *Guard) change() error {
 	return nil
 }
 
+// A disk on which there is much more room than what is kept free is not asked about
+// before each write: a statfs takes three microseconds or more, and an APPEND has
+// two writes. Whoever fills disks needs longer than this for a quarter of plenty.
+const (
+	plenty   = 2 << 30
+	askAgain = 50 * time.Millisecond
+)
+
+// rich reports whether someone who needs size bytes need not ask. g.mu is held.
+func (g *Guard) rich(size int64) bool {
+	g.wealth -= size
+	return g.wealth > 0 && time.Since(g.asked) < askAgain
+}
+
 // look finds out what is free, and what is to be refused to someone who needs
-// size bytes. g.mu is held: a statfs takes a microsecond.
+// size bytes; where there is plenty, free is 0. g.mu is held.
 func (g *Guard) look(size int64) (free int64, l level) {
-	if g.opts.Bytes < 0 {
+	if g.opts.Bytes < 0 || g.rich(size) {
 		return 0, room
 	}
 	usage, err := g.opts.FS.GetDiskUsage(g.opts.Path)
@@ -136,6 +153,10 @@ func (g *Guard) look(size int64) (free int64, l level) {
 		keep = keepOf(usage)
 	}
 	free = int64(min(usage.AvailBytes, 1<<62)) + g.ballast
+	g.asked, g.wealth = time.Now(), 0
+	if free-g.pending-keep > plenty && g.refused == 0 {
+		g.wealth = plenty / 4
+	}
 	switch {
 	case free < keep/indexPart:
 		l = out

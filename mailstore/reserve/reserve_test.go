@@ -232,3 +232,48 @@ func TestPressed(t *testing.T) {
 		}
 	}
 }
+
+// askedFS counts how often it is asked for room.
+type askedFS struct {
+	vfs.FS
+	asked int
+}
+
+func (f *askedFS) GetDiskUsage(path string) (vfs.DiskUsage, error) {
+	f.asked++
+	return f.FS.GetDiskUsage(path)
+}
+
+// TestPlenty: a disk with plenty of room is not asked about before each write, but
+// again before what was free can be gone.
+func TestPlenty(t *testing.T) {
+	mem := vfs.NewMem()
+	fs := &askedFS{FS: mem}
+	g := reserve.New(reserve.Options{FS: fs, Path: "/", Logger: quiet()})
+	usage := func(free uint64) {
+		mem.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: free, TotalBytes: 1 << 40, UsedBytes: 1<<40 - free})
+	}
+	ask := func(times int, size int64) (asked int) {
+		t.Helper()
+		before := fs.asked
+		for range times {
+			if err := g.Room(size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return fs.asked - before
+	}
+	usage(100 << 30)
+	ask(1, 0)
+	const times = 1000
+	if n := ask(times, 6000); n > times/2 {
+		t.Errorf("asked %d times for %d messages", n, times)
+	}
+	if n := ask(4, 300<<20); n < 2 {
+		t.Errorf("asked %d times for 1.2 GB", n)
+	}
+	usage(1 << 30)
+	if n := ask(1, 600<<20) + ask(10, 6000); n < 10 {
+		t.Errorf("with 1 GB left asked %d times", n)
+	}
+}
