@@ -38,7 +38,7 @@ type FlagsCount struct {
 }
 
 // AppendPacked is [Editor.AppendColumns] for rows that are packed. It keeps
-// p.Rows until they are unpacked.
+// p.Rows until they are unpacked, and nothing else of p.
 func (e *Editor) AppendPacked(p *PackedRows) {
 	// Rows may only be added behind the last one once there are columns for them.
 	q := &page{n: p.Len, rows: new(rowCols), marks: new(markCols)}

@@ -91,21 +91,40 @@ func readColumn[T ~uint32 | ~uint64 | ~int64](dst []T, c *pageColumn) {
 		}
 		return
 	}
-	mask := ^uint64(0) >> (8 * (wordBytes - c.width))
-	at := c.data
+	mask, at := c.mask(), 0
 	for i := range dst {
-		dst[i] = T(base + int64(binary.LittleEndian.Uint64(at)&mask))
-		at = at[c.width:]
+		dst[i] = T(base + int64(binary.LittleEndian.Uint64(c.data[at:at+wordBytes])&mask))
+		at += c.width
 		base += step
 	}
 }
+
+// totals returns the sum of a column's values, as readColumn has them, and the
+// greatest.
+func totals[T ~uint32 | ~uint64](c *pageColumn, rows int) (sum int64, greatest T) {
+	if c.constant() {
+		return int64(T(c.base)) * int64(rows), T(c.base)
+	}
+	base, mask, at := c.base, c.mask(), 0
+	for range rows {
+		v := T(base + int64(binary.LittleEndian.Uint64(c.data[at:at+wordBytes])&mask))
+		sum += int64(v)
+		greatest = max(greatest, v)
+		at += c.width
+		base += int64(c.step)
+	}
+	return sum, greatest
+}
+
+// mask has the bits of a value, which is read as a word. Of no bytes it is 0.
+func (c *pageColumn) mask() uint64 { return 1<<(8*c.width) - 1 }
 
 // first returns the first value.
 func (c *pageColumn) first() int64 {
 	if c.width == 0 {
 		return c.base
 	}
-	return c.base + int64(binary.LittleEndian.Uint64(c.data)&(^uint64(0)>>(8*(wordBytes-c.width))))
+	return c.base + int64(binary.LittleEndian.Uint64(c.data)&c.mask())
 }
 
 // constant reports whether all values are the same.
@@ -180,61 +199,76 @@ func (p *packedPage) UnpackMarks(c *mailindex.Columns) {
 // whether they are sound: who unpacks one later has nobody to tell.
 type pageScan struct {
 	deleted func(mailindex.FlagsID) bool // whether flags have \Deleted
+	found   mailindex.PackedRows
 	scratch mailindex.Columns
-	counts  [mailindex.PageRows]int // by place in the dictionary; all zero between pages
+	counts  [mailindex.PageRows]int // by place in the dictionary
 }
 
 // scan returns the rows of a page, in memory of their own, with what there is to
-// say of them.
+// say of them, which the next call overwrites.
 func (s *pageScan) scan(p *packedPage, last imap.UID, cols *pageColumns) (*mailindex.PackedRows, error) {
 	s.scratch.Resize(p.rows)
-	own := &packedPage{rows: p.rows, flags: p.flags, data: slices.Clone(p.data)}
-	sum := &mailindex.PackedRows{Rows: own, Len: p.rows, First: imap.UID(cols.uids.first()), Last: last}
-	readColumn(s.scratch.UIDs, &cols.uids)
-	if !ascend(s.scratch.UIDs, last) || !s.countFlags(p, cols) {
+	if !s.ascend(p, last, cols) || !s.countFlags(p, cols) {
 		return nil, errPage()
 	}
-	if cols.modseqs.constant() {
-		sum.MaxModSeq = imap.ModSeq(cols.modseqs.base)
-	} else {
-		readColumn(s.scratch.ModSeqs, &cols.modseqs)
-		sum.MaxModSeq = slices.Max(s.scratch.ModSeqs)
-	}
-	readColumn(s.scratch.Sizes, &cols.sizes)
-	for _, size := range s.scratch.Sizes {
-		sum.Size += int64(size)
-	}
-	for at, id := range p.flags {
-		n := s.counts[at]
-		s.counts[at] = 0
-		if n == 0 {
-			continue
-		}
-		sum.Flags = append(sum.Flags, mailindex.FlagsCount{ID: id, Count: n})
-		if s.deleted(id) {
-			for i, size := range s.scratch.Sizes {
-				if int(s.scratch.Flags[i]) == at {
-					sum.DeletedSize += int64(size)
-				}
+	found := &s.found
+	found.Rows = &packedPage{rows: p.rows, flags: p.flags, data: slices.Clone(p.data)}
+	found.Len, found.First, found.Last = p.rows, imap.UID(cols.uids.first()), last
+	_, found.MaxModSeq = totals[imap.ModSeq](&cols.modseqs, p.rows)
+	found.Size, _ = totals[uint32](&cols.sizes, p.rows)
+	found.DeletedSize, found.Flags = 0, found.Flags[:0]
+	for place, id := range p.flags {
+		if n := s.counts[place]; n > 0 {
+			found.Flags = append(found.Flags, mailindex.FlagsCount{ID: id, Count: n})
+			if s.deleted(id) {
+				found.DeletedSize += s.sizeOf(place, cols)
 			}
 		}
 	}
-	return sum, nil
+	return found, nil
+}
+
+// ascend reports whether the UIDs ascend to last.
+func (s *pageScan) ascend(p *packedPage, last imap.UID, cols *pageColumns) bool {
+	c := &cols.uids
+	if c.width == 0 && c.step == 1 && c.base > 0 && c.base+int64(p.rows)-1 == int64(last) {
+		return true // as most do: they have no gaps
+	}
+	readColumn(s.scratch.UIDs, c)
+	return ascend(s.scratch.UIDs, last)
 }
 
 // countFlags counts the rows by their flags, and reports whether all are in the
 // dictionary.
 func (s *pageScan) countFlags(p *packedPage, cols *pageColumns) bool {
-	readColumn(s.scratch.Flags, &cols.flags)
-	if len(p.flags) == 0 || int(slices.Max(s.scratch.Flags)) >= len(p.flags) {
-		return false
-	}
+	clear(s.counts[:len(p.flags)])
 	if cols.flags.constant() {
-		s.counts[cols.flags.base] = p.rows
+		place := uint32(cols.flags.base)
+		if int(place) >= len(p.flags) {
+			return false
+		}
+		s.counts[place] = p.rows
 		return true
 	}
-	for _, at := range s.scratch.Flags {
-		s.counts[at]++
+	readColumn(s.scratch.Flags, &cols.flags)
+	for _, place := range s.scratch.Flags {
+		if int(place) >= len(p.flags) {
+			return false
+		}
+		s.counts[place]++
 	}
 	return true
+}
+
+// sizeOf returns the sum of the sizes of rows with the flags at a place in the
+// dictionary.
+func (s *pageScan) sizeOf(place int, cols *pageColumns) (sum int64) {
+	readColumn(s.scratch.Sizes, &cols.sizes)
+	readColumn(s.scratch.Flags, &cols.flags)
+	for i, size := range s.scratch.Sizes {
+		if int(s.scratch.Flags[i]) == place {
+			sum += int64(size)
+		}
+	}
+	return sum
 }

@@ -262,6 +262,7 @@ type looseReader struct {
 	done bool     // all have been read
 	size int      // how many were read the last time
 	list []looseRow
+	room []byte // for values
 }
 
 // How many loose records are read at a time: few at first, since often one
@@ -296,7 +297,7 @@ func (l *looseReader) read() error {
 		}
 		room--
 		uid := uidOfRowKey(key)
-		l.list = append(l.list, looseRow{uid, slices.Clone(value)})
+		l.list = append(l.list, looseRow{uid, l.copy(value)})
 		l.next = uid + 1
 		return nil
 	})
@@ -305,4 +306,17 @@ func (l *looseReader) read() error {
 	}
 	l.done = true
 	return err
+}
+
+// looseBytes is more than most loose records have.
+const looseBytes = 32
+
+// copy copies a value into memory that many share.
+func (l *looseReader) copy(value []byte) []byte {
+	if cap(l.room)-len(l.room) < len(value) {
+		l.room = make([]byte, 0, max(l.size*looseBytes, len(value)))
+	}
+	from := len(l.room)
+	l.room = append(l.room, value...)
+	return l.room[from:len(l.room):len(l.room)]
 }
