@@ -14,6 +14,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
 	"github.com/rookery-mail/rookery/internal/durable"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
 // How often the files of a store are looked for, and after how many looks also where
@@ -130,17 +131,31 @@ func (w *watch) find(ctx context.Context, all bool) (list []loss, err error) {
 		list = append(list, l)
 	}
 	tables, failed := s.kv.Look(ctx, all)
-	for _, m := range tables {
-		l := loss{file: m.File, saved: m.Saved, err: m.Err,
-			text: "this was removed or replaced while the store was open; what it had has been written elsewhere, and nothing is lost"}
-		if !m.Saved && filepath.Base(filepath.Dir(m.File)) == journalDir {
+	return append(list, w.ofIndex(tables)...), errors.Join(err, failed)
+}
+
+// ofIndex says what it means that files of the index and of its journal are gone.
+func (w *watch) ofIndex(files []pebblekv.Missing) (list []loss) {
+	ofJournal := func(m pebblekv.Missing) bool { return filepath.Base(filepath.Dir(m.File)) == journalDir }
+	journal := !slices.ContainsFunc(files, func(m pebblekv.Missing) bool { return ofJournal(m) && !m.Saved })
+	for _, m := range files {
+		l := loss{file: m.File, saved: m.Saved, err: m.Err}
+		switch {
+		case ofJournal(m) && m.Saved:
+			l.text = "files of the journal of the index were removed or replaced while the store was open; a new state of the index has been saved in it, and nothing is lost"
+		case ofJournal(m):
 			l.text = "files of the journal of the index are gone, and a new state could not be saved in it; it is tried again"
-		} else if !m.Saved {
-			l.text = fmt.Sprintf("this file of the index is gone. The journal of the index has all that was acknowledged, but the index cannot be opened any more: stop the server, and run `rookery check --repair --data %s`", s.dir.Join())
+		case m.Saved:
+			l.text = "this file of the index was removed or replaced while the store was open; what it had is in other files, and nothing is lost"
+		case errors.Is(m.Err, pebblekv.ErrCannotSave) && journal:
+			l.err = nil
+			l.text = fmt.Sprintf("this file of the index is gone, and without it the index cannot be opened again. The journal of the index has all that was acknowledged: stop the server, and run `rookery check --repair --data %s`", w.s.dir.Join())
+		default:
+			l.text = "this file of the index is gone, and what it had could not be written elsewhere: leave the server running, which tries again what it can; `rookery check --repair` makes the index again when the server is stopped"
 		}
 		list = append(list, l)
 	}
-	return list, errors.Join(err, failed)
+	return list
 }
 
 // tell logs what is new, in few lines, and counts.

@@ -226,7 +226,7 @@ func (s *Store) restore(g *segment) (other string, err error) {
 		return "", err
 	}
 	name := g.path()
-	to, err := s.copyFile(from, name+".new")
+	to, err := s.copyFile(from, name+copySuffix)
 	if err != nil {
 		_ = s.opts.FS.Remove(name + ".new") // it would be in nobody's way
 		return "", err
@@ -238,7 +238,7 @@ func (s *Store) restore(g *segment) (other string, err error) {
 		err = nil
 	}
 	if err == nil {
-		err = s.opts.FS.Rename(name+".new", name)
+		err = s.opts.FS.Rename(name+copySuffix, name)
 	}
 	if err == nil {
 		err = durable.SyncDir(s.opts.FS, s.dir)
@@ -270,6 +270,9 @@ func (s *Store) ensureFolder(f vfs.File) error {
 	}
 	return err
 }
+
+// copySuffix ends the name of a copy that is not whole yet.
+const copySuffix = ".new"
 
 // copyBytes is what is copied at once.
 const copyBytes = 1 << 20

@@ -285,7 +285,13 @@ func TestGoneOnAFullDisk(t *testing.T) {
 	must(t, err)
 	wantSaved(t, list, 1)
 	must(t, s.Close())
+	f, err := fs.Create("blobs/00000001.seg.new", "test") // as a crash may leave it
+	must(t, err)
+	must(t, f.Close())
 	s = open(t, "blobs", bloblog.Options{FS: fs, Manual: true})
+	if _, err := fs.Stat("blobs/00000001.seg.new"); err == nil {
+		t.Error("a copy that was interrupted stays")
+	}
 	for i, ref := range refs {
 		wantBytes(t, s, ref, data[i])
 	}

@@ -50,6 +50,9 @@ func (s *Store) recover() error {
 func (s *Store) recoverSegment(name string) error {
 	base, ext, _ := strings.Cut(name, ".")
 	id, err := strconv.ParseUint(base, 16, 32)
+	if err == nil && len(base) == 8 && strings.HasSuffix(ext, copySuffix) {
+		return s.opts.FS.Remove(s.opts.FS.PathJoin(s.dir, name)) // Look did not come to its end
+	}
 	if err != nil || len(base) != 8 || ext != "log" && ext != "seg" && ext != "mov" {
 		return nil // the dead log, or none of ours
 	}

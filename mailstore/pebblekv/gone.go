@@ -17,8 +17,9 @@ type Missing struct {
 	Err   error  // why not; nil where it was saved
 }
 
-// errNeedsRepair says what is to be done about files of the index that are gone.
-var errNeedsRepair = errors.New("the database has them open, or reads no more what was in them, and cannot be opened again without them; its journal has all of it")
+// ErrCannotSave is the error of files, of the database itself, that cannot be written
+// again while it is open. Its journal has what was in them, unless that is missing, too.
+var ErrCannotSave = errors.New("the database cannot write it again, nor be opened again without it")
 
 // Look looks for files of the database and of its journal that are gone from their
 // folders. A log is not needed any more once what is in it has been written to tables,
@@ -76,7 +77,7 @@ func (kv *KV) lookAtIndex(ctx context.Context, in *instance, names []string) (li
 		flushed = kv.Settle(ctx) // which begins another log
 	}
 	for _, name := range names {
-		m := Missing{File: kv.opts.FS.PathJoin(kv.dir, name), Err: errNeedsRepair}
+		m := Missing{File: kv.opts.FS.PathJoin(kv.dir, name), Err: ErrCannotSave}
 		if _, isLog := parseLog(name); isLog {
 			if m.Err = flushed; m.Err == nil {
 				in.disk.own.drop(name)
