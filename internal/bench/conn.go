@@ -17,7 +17,8 @@ import (
 // It is used by one goroutine.
 type conn struct {
 	nc      net.Conn
-	stop    func() bool // ends the watch over the context
+	watch   func()      // has the end of the context close the connection
+	stop    func() bool // ends that
 	timeout time.Duration
 	caps    map[string]bool
 
@@ -59,7 +60,8 @@ func dial(ctx context.Context, addr string, cfg *tls.Config, from net.Addr, time
 		nc = tc
 	}
 	c := &conn{nc: nc, timeout: timeout}
-	c.stop = context.AfterFunc(ctx, func() { nc.Close() })
+	c.watch = func() { c.stop = context.AfterFunc(ctx, func() { nc.Close() }) }
+	c.watch()
 	line, err := c.line()
 	if err == nil && !bytes.HasPrefix(line, []byte("* OK")) && !bytes.HasPrefix(line, []byte("* PREAUTH")) {
 		err = fmt.Errorf("the greeting is %.80q", line)

@@ -121,7 +121,9 @@ func (e *env) timed(fn func() (ops, bytes int64, err error)) (Sample, error) {
 // returns how many operations it was, and bytes.
 func (e *env) repeat(fn func() (ops, bytes int64, err error)) (Sample, error) {
 	if e.w.short {
-		e.c.lookOut()
+		if err := e.c.lookOut(); err != nil {
+			return Sample{}, err
+		}
 	}
 	return e.timed(func() (ops, bytes int64, err error) {
 		for deadline := time.Now().Add(e.time); ops < maxOps; {
