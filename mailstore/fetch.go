@@ -79,6 +79,14 @@ func (m *Mailbox) Fetch(ctx context.Context, rows []mailindex.Row, need Need, fn
 func (a *account) fetch(ctx context.Context, rows []mailindex.Row, need Need, fn func(i int, msg *Message) error) error {
 	f := fetcher{a: a, ctx: ctx, need: need, batch: a.store.takeBatch()}
 	defer a.store.putBatch(f.batch)
+	if f.alone = len(rows) == 1 && need&^(NeedBody|NeedSound) == 0; f.alone {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		r := records{msg: rows[0].Msg}
+		defer f.close()
+		return fn(0, f.message(&r))
+	}
 	for from := 0; from < len(rows); {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -104,6 +112,7 @@ type fetcher struct {
 	ctx   context.Context // of the Fetch
 	need  Need
 	batch *recordBatch
+	alone bool // it is one message, of which only the content is wanted
 
 	// Of the message that was made last:
 	msg  Message
@@ -193,12 +202,21 @@ func (f *fetcher) record(r *records) (err error) {
 	if f.have {
 		return nil
 	}
-	if r.record.len() > 0 {
+	known := false
+	if f.alone {
+		f.rec, known = f.a.store.places.find(f.a.num, r.msg)
+	}
+	switch {
+	case known:
+	case r.record.len() > 0:
 		f.rec, err = decodeMessage(f.batch.bytes(r.record))
-	} else {
+	default:
 		f.rec, err = f.a.readMessageRec(f.ctx, r.msg)
 	}
 	f.have = err == nil
+	if f.alone && f.have && !known {
+		f.a.store.places.keep(f.a.num, r.msg, &f.rec)
+	}
 	return err
 }
 

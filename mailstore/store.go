@@ -146,6 +146,7 @@ type Store struct {
 	lost      lostMessages
 	missing   atomic.Int64 // messages whose files are gone: see missing.go
 	sound     soundMessages
+	places    places
 	digesters sync.Pool // of *digester, with opts.Limits
 	rooms     sync.Pool // of *[uploadRoom]byte
 	batches   sync.Pool // of *recordBatch

@@ -3,6 +3,7 @@ package mailstore_test
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -133,6 +134,43 @@ func TestGhostsStayReadable(t *testing.T) {
 	saved.Close()
 	eventually(t, "taking back the blob", func() bool { return blobCount(t, b, 1) == 1 })
 	check(t, b.store)
+}
+
+// TestReadAloneThenGone: what is remembered of a message that was read by itself
+// does not outlive it.
+func TestReadAloneThenGone(t *testing.T) {
+	b := newBench(t, mailstore.Options{})
+	a := b.account(t, "ann")
+	appendMail(t, a, imap.Inbox, mail("one"), imap.FlagDeleted)
+	m := open(t, a, imap.Inbox)
+	defer m.Close()
+	row := snapshot(t, m).Row(0)
+	read := func() (text string, err error) {
+		ferr := m.Fetch(ctx, []mailindex.Row{row}, mailstore.NeedBody, func(_ int, msg *mailstore.Message) error {
+			if err = msg.Err; err == nil {
+				var p []byte
+				p, err = io.ReadAll(io.NewSectionReader(msg.Body, 0, msg.Size))
+				text = string(p)
+			}
+			return nil
+		})
+		return text, errors.Join(ferr, err)
+	}
+	for range 2 {
+		if text, err := read(); err != nil || text != mail("one") {
+			t.Fatalf("%q, %v", text, err)
+		}
+	}
+	if err := m.Expunge(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := read(); err != nil || text != mail("one") {
+		t.Errorf("the ghost is %q, %v", text, err)
+	}
+	m.Release(snapshot(t, m).HighestModSeq())
+	eventually(t, "taking back the blob", func() bool { return blobCount(t, b, 1) == 0 })
+	_, err := read()
+	kindIs(t, err, imap.NotFound)
 }
 
 func TestDeleteMailboxTakesBackSpace(t *testing.T) {
