@@ -47,7 +47,7 @@ func (c *columnBuilder) derive(ctx context.Context, a *account, mark, last uint6
 	upTo = msgs[len(msgs)-1]
 	size := 0
 	err = a.eachMessage(ctx, msgs, NeedDigest|NeedText, func(msg uint64, m *Message) error {
-		if kind := imap.KindOf(m.Err); m.Err != nil && kind != imap.NotFound && kind != imap.Corruption {
+		if m.Err != nil && imap.KindOf(m.Err) != imap.NotFound && !isDamage(m.Err) {
 			return m.Err // it may be better later
 		}
 		size += w.add(msg, m)

@@ -104,6 +104,8 @@ type deriving struct {
 	noted    uint64    // last, when arrived was called
 	latest   time.Time // when the last message came
 	since    time.Time // when the first one came that is not released, or before that
+	failedAt uint64    // the mark above which steps have failed
+	failures int       // how many
 }
 
 // encode and decodeProgress are the mark on disk.

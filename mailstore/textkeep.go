@@ -2,6 +2,8 @@ package mailstore
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -45,7 +47,18 @@ type textless struct {
 	rec messageRec
 }
 
-// derive makes the texts of some messages.
+// textTries is how often a message is read in vain, which looks damaged but is not
+// known to be, before those behind it get their texts: the loop waits for longer
+// each time, and has waited for some 15 s then.
+const textTries = 5
+
+// noText is the record of a message that could not be read so often, as of an older
+// version: searches read the message, and whoever can read it makes its text.
+func noText() []byte { return append([]byte{textForm}, make([]byte, 5)...) }
+
+// derive makes the texts of some messages. Those that are gone, or known to be
+// damaged, have none. Any other failure may be one of the moment, so it ends the
+// step before its message, which is tried again.
 func (textKeeper) derive(ctx context.Context, a *account, mark, last uint64) (*derivation, error) {
 	list, upTo, err := a.textless(ctx, mark, last)
 	if err != nil {
@@ -59,84 +72,144 @@ func (textKeeper) derive(ctx context.Context, a *account, mark, last uint64) (*d
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		switch {
-		case imap.KindOf(err) == imap.NotFound || isDamage(err): // gone, or nothing to read
+		switch kind := imap.KindOf(err); {
+		case err == nil:
+		case kind == imap.NotFound || kind == imap.Corruption: // gone, or nothing to read
 			continue
-		case err != nil:
-			return nil, err // it may be better later
+		case (kind == imap.ServerBug || isDamage(err)) && a.textFailures(mark) >= textTries:
+			a.store.opts.Logger.Warn("a message cannot be read for its search text; searches will try it again", "account", a.user, "message", q.msg, "err", err)
+			text = noText()
+		case q.msg > mark+1:
+			list, upTo = list[:i], q.msg-1
+		default:
+			a.textFailed(mark)
+			return nil, err
+		}
+		if i == len(list) {
+			break
 		}
 		texts[q.msg] = text
 		if size += len(text); size >= a.store.opts.TxnBytes/keepPart {
-			upTo = q.msg
+			list, upTo = list[:i+1], q.msg
 			break
 		}
 	}
 	return &derivation{upTo: upTo, weight: size, run: func(t *opTx) error {
-		if len(texts) == 0 {
-			return nil
-		}
-		// Those that were taken away meanwhile must not come back.
-		return scanRange(t.b.tx, numKey(keyMessage, mark+1), numKey(keyMessage, upTo+1), func(key, _ []byte) error {
-			msg := numOfKey(key)
-			if text, ok := texts[msg]; ok {
-				t.set(numKey(keyText, msg), text)
+		for i := range list {
+			msg := list[i].msg
+			if texts[msg] == nil {
+				continue
 			}
-			return nil
-		})
+			// What was taken away meanwhile must not come back.
+			_, ok, err := t.get(numKey(keyMessage, msg))
+			if err != nil && imap.KindOf(err) != imap.Corruption {
+				return err
+			}
+			if ok && err == nil {
+				t.set(numKey(keyText, msg), texts[msg])
+			}
+		}
+		return nil
 	}}, nil
+}
+
+// textFailures returns how many steps have failed at the first message above mark.
+func (a *account) textFailures(mark uint64) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.deriving.failedAt != mark {
+		return 0
+	}
+	return a.deriving.failures
+}
+
+// textFailed notes that a step has failed at the first message above mark.
+func (a *account) textFailed(mark uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := &a.deriving
+	if d.failedAt != mark {
+		d.failedAt, d.failures = mark, 0
+	}
+	d.failures++
 }
 
 // textless returns the first messages above mark and up to last that have no
 // text, and the number up to which there are no others.
 func (a *account) textless(ctx context.Context, mark, last uint64) (list []textless, upTo uint64, err error) {
 	err = a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
-		list, upTo = list[:0], last
-		err := scanRange(r, numKey(keyMessage, mark+1), numKey(keyMessage, last+1), func(key, value []byte) error {
+		list = list[:0]
+		var err error
+		upTo, err = readableRecords(r, keyMessage, mark+1, last, func(msg uint64, value []byte) error {
 			rec, err := decodeMessage(value)
 			if err != nil {
 				return nil // a check names it
 			}
 			if len(list) == keepTexts {
-				upTo = list[keepTexts-1].msg
 				return errEnough
 			}
-			list = append(list, textless{numOfKey(key), rec})
+			list = append(list, textless{msg, rec})
 			return nil
 		})
-		if err != nil && err != errEnough {
+		switch {
+		case errors.Is(err, errEnough):
+			upTo = list[keepTexts-1].msg
+		case err != nil:
 			return err
 		}
 		has := make(map[uint64]bool)
-		err = scanRange(r, numKey(keyText, mark+1), numKey(keyText, upTo+1), func(key, value []byte) error {
-			if t, err := openText(value); err == nil && t.version >= message.Version {
-				has[numOfKey(key)] = true
-			}
+		_, err = readableRecords(r, keyText, mark+1, upTo, func(msg uint64, value []byte) error {
+			t, err := openText(value)
+			has[msg] = err == nil && t.version >= message.Version
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		kept := list[:0]
-		for _, q := range list {
-			if !has[q.msg] {
-				kept = append(kept, q)
-			}
-		}
-		list = kept
-		return nil
+		list = slices.DeleteFunc(list, func(q textless) bool { return has[q.msg] })
+		return err
 	})
 	return list, upTo, err
 }
 
+// readableRecords calls fn for the records of one kind that messages from first up to
+// last have, but not for those that are damaged. Behind damage it looks at
+// keepTexts numbers only; it returns up to which number it has looked.
+func readableRecords(r driver.Reader, kind byte, first, last uint64, fn func(msg uint64, value []byte) error) (upTo uint64, err error) {
+	next := first
+	err = scanRange(r, numKey(kind, first), numKey(kind, last+1), func(key, value []byte) error {
+		next = numOfKey(key) + 1
+		return fn(next-1, value)
+	})
+	if imap.KindOf(err) != imap.Corruption {
+		return last, err
+	}
+	// Of several records the engine does not say which is damaged.
+	upTo = min(last, next+keepTexts-1)
+	for msg := next; msg <= upTo; msg++ {
+		value, ok, err := r.Get(numKey(kind, msg))
+		if imap.KindOf(err) == imap.Corruption || err == nil && !ok {
+			continue
+		}
+		if err == nil {
+			err = fn(msg, value)
+		}
+		if err != nil {
+			return upTo, err
+		}
+	}
+	return upTo, nil
+}
+
 // makeText makes the record of a message's text from the message.
 func (a *account) makeText(ctx context.Context, q *textless) ([]byte, error) {
-	blob, err := a.openBlob(ctx, q.msg, &q.rec)
-	if err != nil {
-		return nil, err
-	}
-	defer blob.Close()
 	var made derived
-	_, err = a.digest(blob, q.rec.rawSize, &made, deriveText)
+	err := guard(func() error { // others are behind it
+		blob, err := a.openBlob(ctx, q.msg, &q.rec)
+		if err != nil {
+			return err
+		}
+		defer blob.Close()
+		_, err = a.digest(blob, q.rec.rawSize, &made, deriveText)
+		return err
+	})
 	return made.text, err
 }
 

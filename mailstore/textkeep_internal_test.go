@@ -2,9 +2,12 @@ package mailstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -272,4 +275,143 @@ func TestTextOfADamagedMessage(t *testing.T) {
 	if got := fmt.Sprint(texts, err); got != "[SUBJECT: 0 "+imap.Corruption.Code()+" SUBJECT: 2] <nil>" {
 		t.Error(got)
 	}
+}
+
+// failingBlobs are blobs of which some cannot be opened.
+type failingBlobs struct {
+	driver.Blobs
+	mu   sync.Mutex
+	fail map[driver.Ref]error
+}
+
+func (f *failingBlobs) Open(ctx context.Context, a driver.Account, ref driver.Ref) (driver.Blob, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.fail[ref]; err != nil {
+		return nil, imap.E("open", imap.Unavailable, err)
+	}
+	return f.Blobs.Open(ctx, a, ref)
+}
+
+func (f *failingBlobs) set(ref driver.Ref, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail[ref] = err
+}
+
+// newFailingBox returns a deriveBench whose derivers run only when the test calls
+// them, with n messages.
+func newFailingBox(t *testing.T, n int) (*deriveBench, *failingBlobs) {
+	b := newTextBox(t, Options{DeriveDelay: time.Hour, TextBatch: 1, ColumnRows: 8})
+	b.close()
+	f := &failingBlobs{Blobs: b.blobs, fail: make(map[driver.Ref]error)}
+	b.blobs = f
+	b.openWith(Options{DeriveDelay: time.Hour, TextBatch: 1, ColumnRows: 8})
+	b.a.mu.Lock()
+	b.a.deriving.running = true
+	b.a.mu.Unlock()
+	b.append(0, n)
+	b.a.mu.Lock()
+	b.a.deriving.released = b.a.deriving.last
+	b.a.mu.Unlock()
+	return b, f
+}
+
+func (b *deriveBench) refOf(msg uint64) driver.Ref {
+	b.t.Helper()
+	rec, err := b.a.readMessageRec(b.t.Context(), msg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return rec.ref
+}
+
+// TestTextAfterAFailure: a message that cannot be read for a moment gets its text
+// later, whatever the failure was.
+func TestTextAfterAFailure(t *testing.T) {
+	for _, failure := range []error{syscall.EIO, syscall.EMFILE, errors.New("something else")} {
+		b, f := newFailingBox(t, 4)
+		f.set(b.refOf(2), failure)
+		if err := b.a.deriveStep(t.Context(), 0); err != nil || b.a.textsUpTo() != 1 {
+			t.Errorf("%v: texts are made up to message %d, and then %v", failure, b.a.textsUpTo(), err)
+		}
+		for range textTries {
+			if err := b.a.deriveStep(t.Context(), 0); !errors.Is(err, failure) || b.a.textsUpTo() != 1 {
+				t.Errorf("%v: texts are made up to message %d, and then %v", failure, b.a.textsUpTo(), err)
+			}
+		}
+		b.sound()
+		f.set(b.refOf(2), nil)
+		b.finds(message.InHeader, "1", 1)
+		if err := b.a.deriveStep(t.Context(), 0); err != nil {
+			t.Errorf("%v: %v", failure, err)
+		}
+		if n := b.textRecords(); n != 4 || b.a.textsUpTo() != 4 {
+			t.Errorf("%v: %d texts up to message %d", failure, n, b.a.textsUpTo())
+		}
+		b.sound()
+	}
+}
+
+// TestTextOfAnUnreadableMessage: a message that is in a part of the disk that cannot
+// be read holds up the others for a while only; a search reads it, once it can be
+// read, and it has a text from then on. A disk of which nothing can be said holds
+// up all.
+func TestTextOfAnUnreadableMessage(t *testing.T) {
+	b, f := newFailingBox(t, 4)
+	ref := b.refOf(2)
+	f.set(ref, syscall.EMFILE)
+	for range 2 * textTries {
+		_ = b.a.deriveStep(t.Context(), 0)
+	}
+	if up := b.a.textsUpTo(); up != 1 {
+		t.Fatalf("texts are made up to message %d", up)
+	}
+	f.set(ref, syscall.EIO)
+	for i := range 3 {
+		if err := b.a.deriveStep(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if up := [...]uint64{b.a.derivedUpTo(0), b.a.derivedUpTo(1), b.a.derivedUpTo(2)}; up != [...]uint64{4, 4, 4} {
+		t.Fatalf("derived up to messages %v", up)
+	}
+	b.sound()
+	f.set(ref, nil)
+	m, err := b.a.Mailbox(t.Context(), imap.Inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	snap, err := m.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make([]Answer, snap.Len())
+	for i := range answers {
+		answers[i] = AnswerOpen
+	}
+	if err := m.Search(t.Context(), snap, &Term{Text: &message.Key{Where: message.InBody, Needle: []byte("1")}}, answers); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(answers), fmt.Sprint([]Answer{AnswerNo, AnswerOpen, AnswerNo, AnswerNo}); got != want {
+		t.Fatalf("answers are %s, want %s", got, want)
+	}
+	err = m.Fetch(t.Context(), []mailindex.Row{snap.Row(1)}, NeedText, func(_ int, msg *Message) error {
+		if msg.Err != nil || !strings.Contains(string(msg.Text.Body), "1") {
+			t.Errorf("the text is %v, %v", msg.Text, msg.Err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.a.submit(t.Context(), &op{run: func(*opTx) error { return nil }}); err != nil { // behind what was posted
+		t.Fatal(err)
+	}
+	if n := b.textRecords(); n != 4 {
+		t.Errorf("%d messages have a text", n)
+	}
+	b.finds(message.InBody, "1", 1)
+	b.sound()
 }
