@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,8 +24,10 @@ func indexTrouble(dir *datadir.Dir, existing bool, err error) error {
 		return err
 	case errors.Is(err, pebble.ErrDBDoesNotExist):
 		what = "is gone, but there is mail"
-	default:
+	case errors.Is(err, fs.ErrNotExist):
 		what = "is damaged: a part of it is gone"
+	default:
+		return err // of a format that this release does not know: nothing is to be repaired
 	}
 	text := fmt.Sprintf("the index (%s) %s: %s", dir.Join(indexDir), what, indexRemedy(dir))
 	if what != "is gone, but there is mail" { // where there is none, the cause says no more

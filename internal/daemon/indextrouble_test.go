@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/admin"
+	"github.com/rookery-mail/rookery/mailstore/driver"
+	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
 
 // A server that does not start since its index is damaged says what to do, and so
@@ -48,6 +51,30 @@ func TestIndexTrouble(t *testing.T) {
 	}
 	if refused < 3 {
 		t.Errorf("only %d damages keep a server from starting", refused)
+	}
+}
+
+// TestIndexOfANewerRelease: an index that this release does not know is not taken
+// for a damaged one, which a repair would make anew.
+func TestIndexOfANewerRelease(t *testing.T) {
+	disk := vfs.NewMem()
+	_, end := lived(t, disk, 1, 5)
+	end()
+	kv, err := pebblekv.Open(home+"/index", pebblekv.Options{FS: disk, Journal: home + "/journal", Existing: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = kv.Update(context.Background(), 0, func(tx driver.Txn) error { return tx.Set([]byte{'F'}, []byte{99}) })
+	if err = errors.Join(err, kv.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openTuned(context.Background(), home, tuning{log: slog.New(slog.DiscardHandler), fs: disk})
+	if err == nil {
+		_ = s.Close()
+		t.Fatal("it is opened")
+	}
+	if text := err.Error(); !strings.Contains(text, "use a newer rookery") || strings.Contains(text, "repair") {
+		t.Error(text)
 	}
 }
 
