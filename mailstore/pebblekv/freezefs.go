@@ -47,6 +47,7 @@ type freezeFS struct {
 	journal *journal // takes in new files of the log; may be nil
 	last    lastLog
 	own     ownFiles
+	synced  syncedLog
 
 	// busy is held for reading by whoever is changing something on disk.
 	busy sync.RWMutex
@@ -194,6 +195,7 @@ func (f *freezeFS) begin(what, name string, op func() (vfs.File, error)) (file v
 
 func (f *freezeFS) wrap(name string, g vfs.File) vfs.File {
 	file := &logFile{File: g, fs: f, grows: strings.HasSuffix(name, ".log")}
+	file.number, _ = parseLog(f.PathBase(name))
 	if f.blobs != nil && strings.HasSuffix(name, ".log") {
 		return &heldLog{logFile: file, sync: f.blobs}
 	}

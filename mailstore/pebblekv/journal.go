@@ -14,7 +14,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -384,7 +383,7 @@ func (j *journal) save(ctx context.Context, in *instance) error {
 		return err
 	}
 	defer m.snapshot.Close()
-	if err := in.db.LogData(nil, pebble.Sync); err != nil {
+	if err := in.writeMark(); err != nil {
 		return err
 	}
 	if err := in.failure(); err != nil {

@@ -197,7 +197,7 @@ func TestJournalGoesOn(t *testing.T) {
 	for _, damage := range []struct {
 		what     string
 		from, to int
-	}{{"one byte", 60_000, 60_001}, {"a sector", 61_440, 65_536}, {"a block and a half", 40_000, 90_000}, {"the head", 0, 100}} {
+	}{{"one byte", 60_000, 60_001}, {"a sector", 61_440, 65_536}, {"a block and a half", 40_000, 90_000}, {"the head", 0, 200}} {
 		broken := slices.Clone(whole)
 		for i := damage.from; i < damage.to; i++ {
 			broken[i] = 0xff

@@ -15,6 +15,8 @@ type logFile struct {
 	vfs.File
 	fs *freezeFS
 
+	number uint64 // of a log, else 0
+
 	grows bool  // by zeros
 	off   int64 // of the next Write
 	high  int64 // behind the zeros
@@ -85,9 +87,21 @@ func (f *logFile) Preallocate(off, length int64) error {
 	return f.fs.must("preallocate", func() error { return f.File.Preallocate(off, length) }, nothing)
 }
 
-func (f *logFile) Sync() error { return f.fs.must("sync", f.File.Sync, nothing) }
+func (f *logFile) Sync() error {
+	return f.fs.must("sync", func() error { return f.noted(f.File.Sync()) }, nothing)
+}
 
-func (f *logFile) SyncData() error { return f.fs.must("sync", f.File.SyncData, nothing) }
+func (f *logFile) SyncData() error {
+	return f.fs.must("sync", func() error { return f.noted(f.File.SyncData()) }, nothing)
+}
+
+// noted notes that all that was written is on disk.
+func (f *logFile) noted(err error) error {
+	if err == nil && f.number != 0 {
+		f.fs.synced.note(f.number, f.off)
+	}
+	return err
+}
 
 func (f *logFile) SyncTo(length int64) (full bool, err error) {
 	err = f.fs.must("sync", func() (err error) {

@@ -14,8 +14,8 @@ import (
 //
 // A log is blocks of 32 kB. In them are chunks, none of which crosses the end of a
 // block: checksum (4 bytes), length (2), kind (1), number of the log (4), an offset
-// up to which the log was on disk when the chunk was written (8), and a record or a
-// piece of one. Before a new store has reached [formatVersion] its chunks lack the
+// up to which at least the log was on disk when the chunk was written (8; marks.go says
+// why it may have been more), and a record or a piece of one. Before a new store has reached [formatVersion] its chunks lack the
 // offset. A log that was closed ends in a head without anything (11 bytes), which
 // names the number of the next log.
 type logScan struct {
@@ -130,10 +130,12 @@ func (s *logScan) next() (rec []byte, off int, err error) {
 		}
 		s.pos, s.synced = c.end, max(s.synced, c.synced)
 		if c.kind == chunkFull {
+			s.synced = max(s.synced, readMark(c.data, s.num))
 			return c.data, off, nil
 		}
 		rec = append(rec, c.data...)
 		if c.kind == chunkLast {
+			s.synced = max(s.synced, readMark(rec, s.num))
 			return rec, off, nil
 		}
 		first = false
@@ -154,7 +156,7 @@ func (s *logScan) hole() error {
 			pos++
 			continue
 		}
-		damage = damage || c.trailer || c.synced > uint64(from)
+		damage = damage || c.trailer || c.synced > uint64(from) || c.kind == chunkFull && readMark(c.data, s.num) > uint64(from)
 		if to < 0 && (c.begins() || c.trailer) {
 			to = pos
 		}
