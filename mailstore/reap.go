@@ -277,15 +277,7 @@ func (a *account) sweep(ctx context.Context) error {
 		defer a.mu.Unlock()
 		a.named = nil
 	}()
-	known := make(map[driver.Ref]struct{})
-	err = a.store.kv.View(ctx, a.num, func(r driver.Reader) error {
-		clear(known)
-		return scanPrefix(r, []byte{keyMessage}, func(_, value []byte) error {
-			rec, err := decodeMessage(value)
-			known[rec.ref] = struct{}{}
-			return err
-		})
-	})
+	known, err := a.store.namedRefs(ctx, a.num)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package mailstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -244,7 +245,7 @@ func (s *Store) recover(clean bool) {
 	if clean {
 		return
 	}
-	if err := s.Sweep(s.ctx); err != nil {
+	if err := errors.Join(s.tellUnnamed(s.ctx), s.Sweep(s.ctx)); err != nil {
 		s.unswept.Store(true)
 		if s.ctx.Err() == nil {
 			s.opts.Logger.Error("sweeping after a crash", "err", err)

@@ -152,6 +152,9 @@ func (o *checkOutput) finish(res admin.CheckResult) error {
 	if res.Needless > 0 {
 		looked += fmt.Sprintf("; %s that no message needs, as a crash can leave them", count(res.Needless, "damaged record"))
 	}
+	if res.Unnamed > 0 {
+		looked += fmt.Sprintf("; %s in the segments that no mailbox names and nobody has expunged: deliveries that a crash broke off, which the start after a crash takes away (where there are more than that can be, mail is missing: copy the folder before you start a server)", count(res.Unnamed, "message"))
+	}
 	what := "clean"
 	if res.Defects > 0 {
 		what = count(res.Defects, "defect")

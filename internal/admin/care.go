@@ -79,6 +79,10 @@ type CheckResult struct {
 	// Needless counts damaged records that no message needs, as a crash can
 	// leave them.
 	Needless int `json:"needless,omitempty"`
+	// Unnamed counts messages that no mailbox names and that the journal does not know
+	// as expunged: deliveries that a crash broke off, or what is left where the end of
+	// the index was lost without a trace. A check beside a server does not count them.
+	Unnamed int `json:"unnamed,omitempty"`
 }
 
 // IndexRequest says which indexes are meant.

@@ -108,12 +108,37 @@ func (k *check) journal(ctx context.Context) error {
 		k.short = true
 		k.found(admin.Defect{Account: d.Account, Text: d.Text})
 	}
+	if err := k.unnamed(ctx); err != nil {
+		return err
+	}
 	if behind, err := k.kv.IsBehind(report.Next); err != nil || !behind || k.short {
 		return err
 	}
 	k.short = true
 	k.found(admin.Defect{File: k.dir.Join(indexDir), Text: fmt.Sprintf("the index has lost its last changes, of accounts or users, which its journal has (%s)", indexRemedy(k.dir))})
 	return nil
+}
+
+// unnamed counts the messages that nobody names and nobody has expunged. Mostly there
+// are none, and then the journal need not be asked.
+func (k *check) unnamed(ctx context.Context) error {
+	accounts, err := k.blobs.Accounts(ctx)
+	if err != nil {
+		return err
+	}
+	w := &mailstore.JournalWitness{Messages: true}
+	n, err := k.store.CountUnnamed(ctx, w, accounts)
+	if err == nil && n > 0 {
+		_, err = pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, w)
+		if err == nil {
+			n, err = k.store.CountUnnamed(ctx, w, accounts)
+		}
+	}
+	if imap.KindOf(err) == imap.Corruption {
+		return nil // others tell
+	}
+	k.res.Unnamed = n
+	return err
 }
 
 // foundJournal tells what is wrong with the journal.

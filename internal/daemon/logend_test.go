@@ -268,3 +268,82 @@ func TestIndexSetBack(t *testing.T) {
 		})
 	}
 }
+
+// TestUnnamed: where the end of the index is lost without a trace, its messages are
+// counted, by a check and by the server that takes them away; expunged ones are not.
+func TestUnnamed(t *testing.T) {
+	base, _, _ := killedAt(t, "old account", false)
+	if _, unnamed := unnamedIn(t, copyLinked(t, base)); unnamed != 0 {
+		t.Errorf("before, %d messages are unnamed", unnamed)
+	}
+	disk := copyLinked(t, base)
+	for _, path := range files(t, disk, home+"/index") {
+		if !strings.HasSuffix(path, ".log") {
+			continue
+		}
+		data := get(t, disk, path)
+		f, err := disk.OpenReadWrite(path, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, len(data)), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if defects, unnamed := unnamedIn(t, disk); defects != 0 || unnamed != 20 {
+		t.Errorf("a check finds %d defects and %d unnamed messages, not 0 and 20", defects, unnamed)
+	}
+	s := openHome(t, disk) // the store looks as if it had been closed in order
+	killed := copyLinked(t, disk)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, unnamed := unnamedIn(t, killed); unnamed != 20 {
+		t.Errorf("after a start there are %d unnamed messages", unnamed)
+	}
+	lines := make(logLines, 100)
+	s, err := openTuned(context.Background(), home, tuning{log: slog.New(slog.NewTextHandler(lines, nil)), fs: killed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range lines {
+		if strings.Contains(line, "no mailbox names") {
+			if !strings.Contains(line, "messages=20") {
+				t.Error(line)
+			}
+			break
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// logLines is where a log is written to.
+type logLines chan string
+
+func (l logLines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func unnamedIn(t *testing.T, disk vfs.FS) (defects, unnamed int) {
+	t.Helper()
+	dir, err := openDir(disk, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := look(context.Background(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	k := &check{storage: s, report: func(admin.Event) {}}
+	if err := k.run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return k.res.Defects, k.res.Unnamed
+}
