@@ -76,13 +76,21 @@ func (l *logEnd) look() error {
 			l.found("the log %s is gone, and the journal has it", l.fs.PathJoin(l.index, logName(log.number)))
 		}
 	}
+	noted, bytes := uint64(0), uint64(0)
+	if l.journal != "" {
+		noted, bytes = readOnDisk(l.fs, l.journal)
+	}
 	slices.SortFunc(own, func(x, y journalLog) int { return cmp.Compare(x.number, y.number) })
 	for _, log := range own {
 		if log.number < from {
 			continue
 		}
 		copied := slices.ContainsFunc(linked, func(j journalLog) bool { return j.number == log.number })
-		if err := l.log(log, copied); err != nil {
+		least := uint64(0)
+		if log.number == noted {
+			least = bytes
+		}
+		if err := l.log(log, copied, least); err != nil {
 			return err
 		}
 	}
@@ -101,9 +109,9 @@ func (l *logEnd) linked() ([]journalLog, error) {
 	return list, err
 }
 
-// log looks at one log, and at what the journal has under its number: mostly it is
-// one file.
-func (l *logEnd) log(log journalLog, copied bool) error {
+// log looks at one log, of which so many bytes were on disk at least, and at what the
+// journal has under its number: mostly it is one file.
+func (l *logEnd) log(log journalLog, copied bool, least uint64) error {
 	data, err := readFile(l.fs, log.path, nil)
 	if err != nil {
 		return err
@@ -113,6 +121,10 @@ func (l *logEnd) log(log journalLog, copied bool) error {
 		l.found("the log %s is damaged: %s", log.path, damage)
 		return nil
 	}
+	if least > end+longHead { // which is less than any chunk has
+		l.found("the log %s can be read up to %d, and had %d bytes", log.path, end, least)
+		return nil
+	}
 	if !copied {
 		return nil
 	}
@@ -120,14 +132,14 @@ func (l *logEnd) log(log journalLog, copied bool) error {
 	if data, err = readFile(l.fs, path, data); err != nil {
 		return err
 	}
-	if _, synced, _ := readToEnd(data, log.number); synced > end {
+	if _, synced, _ := readToEnd(data, log.number); synced > end+longHead {
 		l.found("the log %s has lost its end, and %s has it", log.path, path)
 	}
 	return nil
 }
 
 // readToEnd reads a log as far as Pebble would: to end. damage is what ends it too
-// early, "" for nothing, and synced up to where it was on disk at least.
+// early, "" for nothing (then end may be in a record), and synced up to where it was on disk at least.
 func readToEnd(data []byte, number uint64) (end, synced uint64, damage string) {
 	scan := &logScan{data: data, num: uint32(number)}
 	next := uint64(0)
@@ -135,7 +147,10 @@ func readToEnd(data []byte, number uint64) (end, synced uint64, damage string) {
 	for {
 		repr, _, err := scan.next()
 		if hole, ok := errors.AsType[*logHole](err); ok {
-			damage, harmless = cmp.Or(damage, hole.Error()), false
+			if damage == "" {
+				damage, end = hole.Error(), uint64(scan.whole)
+			}
+			harmless = false
 			continue
 		}
 		if err != nil {
@@ -146,8 +161,6 @@ func readToEnd(data []byte, number uint64) (end, synced uint64, damage string) {
 		case !ok:
 		case damage == "":
 			next = max(next, uint64(h.SeqNum)+uint64(h.Count))
-			scan.skipPadding()
-			end = uint64(scan.pos)
 		case h.Count > 0:
 			return end, scan.synced, damage // Pebble does not come so far
 		default: // a mark, which says what number is next
@@ -155,7 +168,7 @@ func readToEnd(data []byte, number uint64) (end, synced uint64, damage string) {
 		}
 	}
 	if harmless {
-		damage = ""
+		damage, end = "", uint64(scan.whole)
 	}
 	return end, scan.synced, damage
 }

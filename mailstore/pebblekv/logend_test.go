@@ -266,6 +266,39 @@ func TestMarkProvesAll(t *testing.T) {
 	}
 }
 
+// TestLogIsOverwritten: what has become of a whole log shows, since a mark is noted
+// beside it, too.
+func TestLogIsOverwritten(t *testing.T) {
+	fs := vfs.NewMem()
+	kv := journaled(t, fs, pebblekv.Options{})
+	commits(t, kv, 0, 100)
+	kv.MarkLog()
+	commits(t, kv, 100, 102)
+	crashed := killed(t, fs)
+	if err := kv.Settle(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	settled := killed(t, fs)
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, killed(t, crashed), false)
+	reopen(t, settled, false)
+	path, end := newestLog(t, crashed)
+	for _, text := range [][]byte{make([]byte, end), make([]byte, 100), []byte("garbage")} {
+		d := killed(t, crashed)
+		overwrite(t, d, path, 0, text)
+		reopen(t, d, true)
+		r, err := pebblekv.ReadJournal(context.Background(), d, "data/journal", "data/index", derivedT, nil)
+		if err != nil || r.Whole && len(text) == end { // the head has marks only
+			t.Errorf("the journal: %+v, %v", r, err)
+		}
+	}
+	d := killed(t, crashed)
+	overwrite(t, d, path, end/2, make([]byte, end))
+	reopen(t, d, true)
+}
+
 // TestMarksEnd: a store at rest writes nothing.
 func TestMarksEnd(t *testing.T) {
 	fs := vfs.NewMem()

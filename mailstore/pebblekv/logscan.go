@@ -23,6 +23,7 @@ type logScan struct {
 	num    uint32
 	pos    int
 	synced uint64 // up to where it was on disk once, as what was read until now says
+	whole  int    // the end of the last chunk that was read
 }
 
 const (
@@ -128,7 +129,7 @@ func (s *logScan) next() (rec []byte, off int, err error) {
 		if first {
 			off = s.pos
 		}
-		s.pos, s.synced = c.end, max(s.synced, c.synced)
+		s.pos, s.whole, s.synced = c.end, c.end, max(s.synced, c.synced)
 		if c.kind == chunkFull {
 			s.synced = max(s.synced, readMark(c.data, s.num))
 			return c.data, off, nil

@@ -2,12 +2,14 @@ package pebblekv
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/batchrepr"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // marks writes a record without keys to the log, a moment after commits, which says
@@ -61,7 +63,10 @@ func (kv *KV) mark() {
 	}
 	defer kv.leave(0, acct)
 	kv.marks.due.Store(false) // what comes from here on may come behind it
-	_ = in.writeMark()
+	number, synced := in.disk.synced.get()
+	if in.writeMark() == nil && kv.journal != nil {
+		kv.journal.noteOnDisk(number, synced) // without the mark, which may be lost
+	}
 }
 
 // writeMark returns when a mark is on disk, and all that was committed before it.
@@ -91,6 +96,33 @@ func readMark(repr []byte, number uint32) (synced uint64) {
 		return 0
 	}
 	return binary.LittleEndian.Uint64(text[8:])
+}
+
+// onDiskName is a file of the journal that says what the last mark says, and outlives
+// the log: the number, the bytes and a checksum of both, little endian. It is not
+// synced, since it is true whenever it reaches the disk.
+const onDiskName = "ondisk"
+
+// noteOnDisk writes that file. Where it fails, less is proven.
+func (j *journal) noteOnDisk(number, bytes uint64) {
+	text := binary.LittleEndian.AppendUint64(nil, number)
+	text = binary.LittleEndian.AppendUint64(text, bytes)
+	text = binary.LittleEndian.AppendUint32(text, crc32.Checksum(text, castagnoli))
+	f, err := j.fs.Create(j.path(onDiskName), categoryJournal)
+	if err != nil {
+		return
+	}
+	_, _ = f.Write(text)
+	_ = f.Close()
+}
+
+// readOnDisk reads it; all is 0 where it says nothing.
+func readOnDisk(disk vfs.FS, dir string) (number, bytes uint64) {
+	text, err := readFile(disk, disk.PathJoin(dir, onDiskName), nil)
+	if err != nil || len(text) != 20 || crc32.Checksum(text[:16], castagnoli) != binary.LittleEndian.Uint32(text[16:]) {
+		return 0, 0
+	}
+	return binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[8:])
 }
 
 // syncedLog is how much of the newest log is on disk.
