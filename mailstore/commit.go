@@ -138,7 +138,7 @@ func (a *account) commit(r *round) {
 		case errors.Is(o.err, errLater):
 			later = append(later, o)
 		case errors.Is(o.err, errLarge) && o.large != nil:
-			o.err = guard(o.large)
+			o.err = a.known(o.large)
 		case errors.Is(o.err, errLarge):
 			o.err = imap.E("mailstore: commit", imap.Limit, o.err)
 		}

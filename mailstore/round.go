@@ -2,8 +2,13 @@ package mailstore
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"runtime"
 	"time"
+
+	"github.com/rookery-mail/rookery/imap"
+	"github.com/rookery-mail/rookery/mailstore/driver"
 )
 
 // round is what one transaction makes durable: ops that were queued when it began
@@ -86,7 +91,7 @@ func (a *account) commitRound() (more bool) {
 	case r.ops[0].alone != nil:
 		r.ops[0].err = guard(r.ops[0].alone)
 	default:
-		err := guard(func() error {
+		err := a.known(func() error {
 			a.commit(r)
 			return nil
 		})
@@ -98,6 +103,27 @@ func (a *account) commitRound() (more bool) {
 		close(o.done)
 	}
 	return !a.rest(len(r.ops))
+}
+
+// known runs what commits, and returns its error. Where it panics nobody can say
+// whether it has committed: the error is of kind ServerBug then and has
+// driver.ErrUnknown in its chain, and what is shown is what is on disk.
+func (a *account) known(fn func() error) error {
+	returned := false
+	err := guard(func() error {
+		err := fn()
+		returned = true
+		return err
+	})
+	if returned {
+		return err
+	}
+	a.store.unswept.Store(true)
+	err = fmt.Errorf("%w: %w", driver.ErrUnknown, err)
+	if rerr := guard(a.reload); rerr != nil {
+		err = errors.Join(err, rerr) // the next change notices, and reads again
+	}
+	return imap.E("mailstore: commit", imap.ServerBug, err)
 }
 
 // rest ends the committing where nothing waits. done is how many ops the round
