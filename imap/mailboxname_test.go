@@ -2,6 +2,7 @@ package imap_test
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -148,6 +149,27 @@ func TestMatchMailboxAgainstRecursion(t *testing.T) {
 			rt.Fatalf("MatchMailbox(%q, %q) = %v", p, n, got)
 		}
 	})
+	// Many patterns are what they are one by one, wherever their states lie.
+	rapid.Check(t, func(rt *rapid.T) {
+		patterns := rapid.SliceOfN(rapid.StringMatching(`[ab/*%]{0,40}|[aInbOx/*%]{0,9}|x{60,70}`), 0, 12).Draw(rt, "patterns")
+		all := imap.NewMailboxPatterns('/', patterns...)
+		for _, n := range rapid.SliceOfN(rapid.StringMatching(`[ab/]{0,12}|INBOX(/[ab]/a)?|x{60,70}`), 1, 5).Draw(rt, "names") {
+			want := slices.ContainsFunc(patterns, func(p string) bool { return imap.MatchMailbox(p, n, '/') })
+			if got := all.Match(n); got != want {
+				rt.Fatalf("%q match %q: %v", patterns, n, got)
+			}
+			var above, parents []string
+			all.MatchAbove(n, func(parent string) { above = append(above, parent) })
+			for i, r := range n {
+				if r == '/' && slices.ContainsFunc(patterns, func(p string) bool { return imap.MatchMailbox(p, n[:i], '/') }) {
+					parents = append(parents, n[:i])
+				}
+			}
+			if !slices.Equal(above, parents) {
+				rt.Fatalf("above %q %q match %q, not %q", n, patterns, above, parents)
+			}
+		}
+	})
 }
 
 func FuzzMailboxName(f *testing.F) {
@@ -182,4 +204,21 @@ func FuzzMailboxName(f *testing.F) {
 			t.Fatalf("%q is not matched by *", name)
 		}
 	})
+}
+
+// The names of a large account, each against patterns that are made to cost much.
+func BenchmarkMailboxPatterns(b *testing.B) {
+	hostile := make([]string, 8<<10/500)
+	for i := range hostile {
+		hostile[i] = strings.Repeat("*a*b", 124) + "z" + string(rune('A'+i))
+	}
+	name := strings.Repeat("ab", 100)
+	for what, patterns := range map[string][]string{"one": {"%/a*"}, "hostile": hostile} {
+		b.Run(what, func(b *testing.B) {
+			m := imap.NewMailboxPatterns('/', patterns...)
+			for b.Loop() {
+				m.Match(name)
+			}
+		})
+	}
 }

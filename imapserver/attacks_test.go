@@ -134,6 +134,39 @@ func attackKeys(a *attacker) error {
 	return nil
 }
 
+// attackPatterns asks what costs the product of two things that the client has
+// chosen: patterns and names of mailboxes, header fields and their names.
+func attackPatterns(a *attacker) error {
+	if err := a.login(); err != nil {
+		return err
+	}
+	for i := range 50 {
+		if err := a.command(fmt.Sprintf("CREATE %s/%d-%d", strings.Repeat("ab", 100), a.number, i), "OK"); err != nil {
+			return err
+		}
+	}
+	var short, fields strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&short, " *a*b%d", i)
+		fmt.Fprintf(&fields, " X%d", i)
+	}
+	long := strings.Repeat(strings.Repeat("*a*b", 80)+"z ", 25) + "z"
+	for _, c := range []struct{ command, want string }{
+		{"LIST \"\" (z" + short.String() + ")", "NO [LIMIT]"},
+		{"LIST " + strings.Repeat("r", 60_000) + " (" + long + ")", "NO [LIMIT]"},
+		{"LIST \"\" (" + long + ")", "OK"},
+		{"LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (" + long + ")", "OK"},
+		{"LIST \"\" INBOX RETURN (STATUS (" + strings.Repeat("MESSAGES ", 20_000) + "UNSEEN))", "OK"},
+		{"LSUB \"\" " + strings.Repeat("*a*b", 250) + "%", "OK"},
+		{"FETCH 1:* BODY.PEEK[HEADER.FIELDS (A" + fields.String() + ")]", "OK"},
+	} {
+		if err := a.command(c.command, c.want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func attackBomb(a *attacker) error {
 	if err := a.login(); err != nil {
 		return err

@@ -44,6 +44,7 @@ var hostileFigures = []struct {
 	{"deep parentheses", 40, 250, 20, attackDeep},
 	{"sets of 10,000 ranges", 20, 200, 20, attackSets},
 	{"searches of 10,000 keys", 20, 400, 20, attackKeys},
+	{"patterns times mailboxes", 20, 300, 20, attackPatterns},
 	{"compression bombs", 20, 100, 30, attackBomb},
 	{"MIME bombs", 4, 500, 60, attackMIME},
 	{"header bombs", 4, 400, 20, attackHeader},

@@ -224,12 +224,54 @@ func TestSearchLimits(t *testing.T) {
 	c.ok("NOOP")
 }
 
+func TestListLimits(t *testing.T) {
+	srv := memoryServer(t, imapserver.Options{Limits: imapserver.Limits{ListPatterns: 10}})
+	c := login(t, srv)
+	list := func(reference string, n int, pattern string) string {
+		return "LIST " + reference + " (" + strings.Repeat(pattern+" ", n-1) + pattern + ")"
+	}
+	c.ok(list(`""`, 10, "%"))
+	c.gets(list(`""`, 11, "%"), "NO [LIMIT] Too many patterns in one LIST; the limit is 10")
+	c.gets(list(`""`, 20_000, "%"), "NO [LIMIT] ")
+	c.ok(list(`""`, 8, strings.Repeat("*a", 512)))
+	c.gets(list(`""`, 8, strings.Repeat("*a", 512)+"b"), "NO [LIMIT] The patterns of one LIST are too long; the limit is 8192 octets")
+	// The reference counts with each.
+	c.gets(list(strings.Repeat("r", 5000), 2, "%"), "NO [LIMIT] ")
+	c.gets("LIST {60000+}\r\n"+strings.Repeat("r", 60_000)+" %", "NO [LIMIT] ")
+	c.gets(`LSUB "" {60000+}`+"\r\n"+strings.Repeat("*a", 30_000), "NO [LIMIT] ")
+	// Said often, answered once.
+	if got := c.ok(`LIST "" INBOX RETURN (STATUS (` + strings.Repeat("MESSAGES ", 10_000) + "UNSEEN))"); strings.Count(strings.Join(got, ""), "MESSAGES") != 1 {
+		t.Errorf("%.200q", got)
+	}
+	if got := c.ok("LIST (" + strings.Repeat("SUBSCRIBED ", 10_000) + `SUBSCRIBED RECURSIVEMATCH) "" %`); len(got) > 0 {
+		t.Errorf("%.200q", got)
+	}
+}
+
+// What walks over all mailboxes ends when its time is over.
+func TestListEnds(t *testing.T) {
+	wait := func(ctx context.Context, _ *imapserver.Conn, name string) error {
+		if name == "LIST" || name == "LSUB" {
+			<-ctx.Done()
+		}
+		return nil
+	}
+	synctest.Test(t, func(t *testing.T) {
+		srv := memoryServer(t, imapserver.Options{Hooks: imapserver.Hooks{CommandBegun: wait}, Limits: imapserver.Limits{Command: 10 * time.Millisecond}})
+		c := login(t, srv)
+		c.ok("SUBSCRIBE INBOX")
+		c.gets(`LIST "" %`, "NO [UNAVAILABLE] ")
+		c.gets(`LSUB "" %`, "NO [UNAVAILABLE] ")
+		c.ok("NOOP")
+	})
+}
+
 // TestNoLimits: a negative limit is none.
 func TestNoLimits(t *testing.T) {
 	none := imapserver.Limits{
 		Connections: -1, ConnectionsPerUser: -1, ConnectionsPerAddr: -1, LoginCommands: -1, BadCommands: -1,
 		LoginIdle: -1, Idle: -1, Read: -1, Write: -1, KeepAlive: -1, Command: -1, Line: -1, Literal: -1,
-		Message: -1, Skip: -1, MultiAppend: -1, SearchKeys: -1, SearchDepth: -1,
+		Message: -1, Skip: -1, MultiAppend: -1, ListPatterns: -1, SearchKeys: -1, SearchDepth: -1,
 	}
 	c := connect(t, memoryServer(t, imapserver.Options{Limits: none}))
 	for range 100 {

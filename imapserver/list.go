@@ -27,7 +27,44 @@ type ListOptions struct {
 	Returns   []*ListReturn
 	Status    []*StatusItem // of RETURN (STATUS ...)
 
-	patterns []string
+	patterns listPatterns
+}
+
+// listPatterns are the patterns of a LIST.
+type listPatterns struct {
+	reference string
+	texts     []string // without the reference, as far as they are allowed
+	given     int      // how many there are
+	octets    int      // of all, each with the reference
+}
+
+// maxPatternOctets bounds the patterns of one LIST, together and each with the
+// reference: what a LIST costs is their length times that of all mailbox names.
+const maxPatternOctets = 8 << 10
+
+// add notes a pattern. Those beyond the limits are counted only.
+func (p *listPatterns) add(text string, limit int) {
+	p.given++
+	p.octets += len(p.reference) + len(text)
+	if p.given <= limit && p.octets <= maxPatternOctets {
+		p.texts = append(p.texts, text)
+	}
+}
+
+// compile makes the patterns ready, unless there are too many.
+func (p *listPatterns) compile(sep rune, limit int) (*imap.MailboxPatterns, error) {
+	switch {
+	case p.given > limit:
+		return nil, &imap.Error{Kind: imap.Limit, Text: "Too many patterns in one LIST; the limit is " + decimal(int64(limit))}
+	case p.octets > maxPatternOctets:
+		return nil, &imap.Error{Kind: imap.Limit, Text: "The patterns of one LIST are too long; the limit is " + decimal(maxPatternOctets) +
+			" octets for all together, each with the reference"}
+	}
+	full := make([]string, len(p.texts))
+	for i, text := range p.texts {
+		full[i] = p.reference + text
+	}
+	return imap.NewMailboxPatterns(sep, full...), nil
 }
 
 // wants reports whether a return option was given.
@@ -49,13 +86,14 @@ func parseList(c *Call, d *imapwire.Decoder) Run {
 		c.parseListSelects(d, &opts)
 		d.SP()
 	}
-	reference := d.Mailbox()
+	limit := c.Conn.srv.limits.ListPatterns
+	opts.patterns.reference = d.Mailbox()
 	d.SP()
 	if d.Peek() == '(' {
 		extended = true
-		d.NonEmptyList(func() { opts.patterns = append(opts.patterns, d.ListMailbox()) })
+		d.NonEmptyList(func() { opts.patterns.add(d.ListMailbox(), limit) })
 	} else {
-		opts.patterns = []string{d.ListMailbox()}
+		opts.patterns.add(d.ListMailbox(), limit)
 	}
 	if d.TrySP() {
 		extended = true
@@ -66,13 +104,14 @@ func parseList(c *Call, d *imapwire.Decoder) Run {
 		c.parseListReturns(d, &opts)
 	}
 	return func(ctx context.Context) error {
-		if !extended && opts.patterns[0] == "" {
+		patterns, err := opts.patterns.compile(c.Account().Separator(), limit)
+		if err != nil {
+			return err
+		}
+		if !extended && opts.patterns.texts[0] == "" {
 			return c.listRoot()
 		}
-		for i, p := range opts.patterns {
-			opts.patterns[i] = reference + p
-		}
-		return c.list(ctx, &opts)
+		return c.list(ctx, patterns, &opts)
 	}
 }
 
@@ -85,6 +124,7 @@ func (c *Call) parseListSelects(d *imapwire.Decoder, opts *ListOptions) {
 		case !ok:
 		case o.Name == "RECURSIVEMATCH":
 			opts.Recursive = true
+		case slices.Contains(opts.Selects, o): // said before
 		default:
 			opts.Selects = append(opts.Selects, o)
 			if r := reg.listReturns[o.Implies]; r != nil && !opts.wants(r.Name) {
@@ -123,15 +163,18 @@ func (c *Call) listRoot() error {
 }
 
 // list writes the LIST responses.
-func (c *Call) list(ctx context.Context, opts *ListOptions) error {
-	sep := c.Account().Separator()
+func (c *Call) list(ctx context.Context, patterns *imap.MailboxPatterns, opts *ListOptions) error {
 	entries, err := c.listEntries(ctx)
 	if err != nil {
 		return err
 	}
+	below := opts.matchesBelow(entries, c.Account().Separator())
 	for i := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		e := &entries[i]
-		if !matchAny(opts.patterns, e.Name, sep) || !opts.selects(e, entries[i+1:], sep) {
+		if !patterns.Match(e.Name) || !opts.selects(e, below) {
 			continue
 		}
 		c.writeList("LIST", e, opts)
@@ -146,16 +189,35 @@ func (c *Call) list(ctx context.Context, opts *ListOptions) error {
 	return nil
 }
 
-// selects reports whether the selection options let an entry through; below
-// are the entries behind it in the order of names, its children among them.
-func (o *ListOptions) selects(e *ListEntry, below []ListEntry, sep rune) bool {
-	if o.matches(e) {
-		if o.Recursive {
-			o.addChildInfo(e, below, sep)
-		}
-		return true
+// matchesBelow returns, for RECURSIVEMATCH, the names of mailboxes that have
+// mailboxes below that the selection options let through.
+func (o *ListOptions) matchesBelow(entries []ListEntry, sep rune) map[string]bool {
+	if !o.Recursive {
+		return nil
 	}
-	return o.Recursive && o.addChildInfo(e, below, sep)
+	below := map[string]bool{}
+	for i := range entries {
+		if !o.matches(&entries[i]) {
+			continue
+		}
+		// Of a name that is there already those above are there as well.
+		for p := imap.MailboxParent(entries[i].Name, sep); p != "" && !below[p]; p = imap.MailboxParent(p, sep) {
+			below[p] = true
+		}
+	}
+	return below
+}
+
+// selects reports whether the selection options let an entry through, and notes
+// which options mailboxes below it match.
+func (o *ListOptions) selects(e *ListEntry, below map[string]bool) bool {
+	if !below[e.Name] {
+		return o.matches(e)
+	}
+	for _, s := range o.Selects {
+		e.ChildInfo = append(e.ChildInfo, s.Name)
+	}
+	return true
 }
 
 func (o *ListOptions) matches(e *ListEntry) bool {
@@ -168,31 +230,6 @@ func (o *ListOptions) matches(e *ListEntry) bool {
 		}
 	}
 	return true
-}
-
-// addChildInfo notes which options the mailboxes below e match, and reports
-// whether any does.
-func (o *ListOptions) addChildInfo(e *ListEntry, below []ListEntry, sep rune) bool {
-	if sep == 0 {
-		return false
-	}
-	prefix := e.Name + string(sep)
-	for i := range below {
-		child := &below[i]
-		if strings.HasPrefix(child.Name, prefix) && o.matches(child) {
-			for _, s := range o.Selects {
-				if !slices.Contains(e.ChildInfo, s.Name) {
-					e.ChildInfo = append(e.ChildInfo, s.Name)
-				}
-			}
-			return true
-		}
-	}
-	return false
-}
-
-func matchAny(patterns []string, name string, sep rune) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return imap.MatchMailbox(p, name, sep) })
 }
 
 // listEntries returns all mailboxes, parents that only their children imply
@@ -222,6 +259,9 @@ func (c *Call) listEntries(ctx context.Context) ([]ListEntry, error) {
 			}
 			if entries[j].Missing { // subscribed to, and there as a parent
 				entries[j].Missing, entries[j].NoSelect, entries[j].implied = false, true, true
+			}
+			if entries[j].HasChildren {
+				break // so have those above it
 			}
 			entries[j].HasChildren = true
 		}
@@ -316,16 +356,22 @@ func lsubCommand() *Command {
 		d.SP()
 		reference := d.Mailbox()
 		d.SP()
-		pattern := reference + d.ListMailbox()
-		return func(ctx context.Context) error { return c.lsub(ctx, pattern) }
+		patterns := listPatterns{reference: reference}
+		patterns.add(d.ListMailbox(), 1)
+		return func(ctx context.Context) error {
+			pattern, err := patterns.compile(c.Account().Separator(), 1)
+			if err != nil {
+				return err
+			}
+			return c.lsub(ctx, pattern, strings.HasSuffix(reference+patterns.texts[0], "%"))
+		}
 	}}
 }
 
-// lsub lists subscriptions. With "%" a name that is not subscribed to itself,
+// lsub lists subscriptions. With "%" at its end (above) a name that is not subscribed to itself,
 // but has subscriptions below that the pattern does not reach, is listed with
 // \Noselect.
-func (c *Call) lsub(ctx context.Context, pattern string) error {
-	sep := c.Account().Separator()
+func (c *Call) lsub(ctx context.Context, pattern *imap.MailboxPatterns, above bool) error {
 	boxes, err := c.Account().Mailboxes(ctx)
 	if err != nil {
 		return err
@@ -342,14 +388,13 @@ func (c *Call) lsub(ctx context.Context, pattern string) error {
 		if !b.Subscribed {
 			continue
 		}
-		if imap.MatchMailbox(pattern, b.Name, sep) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if pattern.Match(b.Name) {
 			add(b.Name, true)
-		} else if strings.HasSuffix(pattern, "%") {
-			for p := imap.MailboxParent(b.Name, sep); p != ""; p = imap.MailboxParent(p, sep) {
-				if imap.MatchMailbox(pattern, p, sep) {
-					add(p, false)
-				}
-			}
+		} else if above {
+			pattern.MatchAbove(b.Name, func(parent string) { add(parent, false) })
 		}
 	}
 	slices.Sort(names)

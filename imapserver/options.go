@@ -113,6 +113,9 @@ type Limits struct {
 	Message, Skip int64
 	// MultiAppend bounds the messages of one APPEND; 10,000.
 	MultiAppend int
+	// ListPatterns bounds the patterns of one LIST; 500. Together they may have
+	// 8 kB, each counted with the reference.
+	ListPatterns int
 	// SearchKeys bounds the keys of one search program, SearchDepth their
 	// nesting; 20,000 and 500.
 	SearchKeys, SearchDepth int
@@ -178,6 +181,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Message, 64<<20, 1<<32-1)
 	orDefault(&l.Skip, 128<<20, 1<<40)
 	orDefault(&l.MultiAppend, 10_000, many)
+	orDefault(&l.ListPatterns, 500, many)
 	orDefault(&l.SearchKeys, 20_000, many)
 	orDefault(&l.SearchDepth, 500, 10_000)
 	return l

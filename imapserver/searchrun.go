@@ -104,7 +104,7 @@ func (k *Matcher) decideKey(m *SearchMessage, msg *Message) verdict {
 	case msg == nil:
 		return open
 	case k.term.Text != nil:
-		return matchMessage(*k.term.Text, msg)
+		return matchMessage(m, *k.term.Text, msg)
 	}
 	return verdictOf(k.Match(m, msg))
 }
@@ -134,7 +134,7 @@ func (k *Matcher) needs() Need {
 
 // matchMessage searches the digested text. Where that has been cut off only the
 // message itself can tell, and the answer is open until it is given.
-func matchMessage(key message.Key, msg *Message) verdict {
+func matchMessage(m *SearchMessage, key message.Key, msg *Message) verdict {
 	if msg.Text != nil {
 		if msg.Text.Match(key) {
 			return yes
@@ -145,6 +145,11 @@ func matchMessage(key message.Key, msg *Message) verdict {
 	}
 	if msg.Body == nil || msg.Digest == nil {
 		return open
+	}
+	// A program may have thousands of keys, and a message tens of megabytes.
+	if err := m.Context().Err(); err != nil {
+		m.Fail(err)
+		return no
 	}
 	found, err := message.Scan(io.NewSectionReader(msg.Body, 0, msg.Digest.Size), message.Limits{}, []message.Key{key})
 	return verdictOf(err == nil && len(found) == 1 && found[0])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imapwire"
 )
@@ -19,11 +20,11 @@ func statusCommand() *Command {
 	}}
 }
 
-// statusItems reads a list of STATUS items.
+// statusItems reads a list of STATUS items. What is said twice is answered once.
 func (c *Call) statusItems(d *imapwire.Decoder) []*StatusItem {
 	var items []*StatusItem
 	d.NonEmptyList(func() {
-		if item, ok := oneOf(d, "STATUS item", c.Conn.srv.reg.statusItems); ok {
+		if item, ok := oneOf(d, "STATUS item", c.Conn.srv.reg.statusItems); ok && !slices.Contains(items, item) {
 			items = append(items, item)
 		}
 	})

@@ -121,12 +121,22 @@ func lowerName(buf *[32]byte, name []byte) []byte {
 // that are no fields belong to HEADER.FIELDS.NOT. The empty line at the end of
 // header follows, unless header has none.
 func FilterHeader(dst, header []byte, names []string, not bool) []byte {
+	var many *nameSet
+	if len(names) > fewNames {
+		many = newNameSet(names)
+	}
 	for {
 		l, rest, ok := nextHeaderLine(header)
 		if !ok {
 			return append(dst, rest...)
 		}
-		if hasName(names, l.name) != not {
+		var named bool
+		if many != nil {
+			named = many.has(l.name)
+		} else {
+			named = hasName(names, l.name)
+		}
+		if named != not {
 			dst = append(dst, l.raw...)
 		}
 		header = rest
@@ -140,6 +150,44 @@ func hasName(names []string, name []byte) bool {
 		}
 	}
 	return false
+}
+
+// fewNames is how many names are compared one by one. Clients ask for ten or so;
+// thousands of them, times the fields of a header, would be work without end.
+const fewNames = 32
+
+// nameSet is many names, in lower case.
+type nameSet struct {
+	names map[string]struct{}
+	lower []byte
+}
+
+func newNameSet(names []string) *nameSet {
+	set := &nameSet{names: make(map[string]struct{}, len(names))}
+	for _, n := range names {
+		set.lower = appendLower(set.lower[:0], n)
+		set.names[string(set.lower)] = struct{}{}
+	}
+	delete(set.names, "") // no field has no name
+	return set
+}
+
+func (s *nameSet) has(name []byte) bool {
+	s.lower = appendLower(s.lower[:0], name)
+	_, ok := s.names[string(s.lower)]
+	return ok
+}
+
+// appendLower appends a name with its ASCII letters in lower case.
+func appendLower[T string | []byte](dst []byte, name T) []byte {
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 func equalFoldASCII(a string, b []byte) bool {
