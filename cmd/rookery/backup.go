@@ -22,12 +22,18 @@ linked: that takes no space and little time, and protects from mistakes, but not
 from a broken disk. For that, name a folder on another disk, and the backup before
 as --previous, so that only what is new is copied. --copy copies in any case.
 
+Messages are compared with their checksums on the way. What is damaged in the
+backup before is taken from the store, and the other way round; --trust-previous
+leaves that out, so that the backup before need not be read. Messages that are
+damaged in the store are told of and copied as they are; the exit code is 3 then.
+
 A backup has a list of its files with checksums. With --verify, the folder is
 compared with that list, and checked as ` + "`rookery check`" + ` does.`
 
 type backupFlags struct {
 	data     string
 	previous string
+	trust    bool
 	copy     bool
 	verify   bool
 }
@@ -48,6 +54,7 @@ func newBackup(std streams) *cobra.Command {
 	}
 	addDataFlag(cmd, &f.data)
 	cmd.Flags().StringVar(&f.previous, "previous", "", "an earlier `backup`, beside the new one: what has not changed is linked to it")
+	cmd.Flags().BoolVar(&f.trust, "trust-previous", false, "take the backup before for whole, and do not read it")
 	cmd.Flags().BoolVar(&f.copy, "copy", false, "copy everything, where links to the store would do")
 	cmd.Flags().BoolVar(&f.verify, "verify", false, "write nothing, and see whether the backup in DIR is whole")
 	return cmd
@@ -57,7 +64,7 @@ func (f *backupFlags) run(ctx context.Context, std streams, dir string) error {
 	if err := checkData(f.data); err != nil {
 		return err
 	}
-	req := admin.BackupRequest{Copy: f.copy}
+	req := admin.BackupRequest{Copy: f.copy, Trust: f.trust}
 	var err error
 	if req.Dir, err = filepath.Abs(dir); err != nil {
 		return err
@@ -77,6 +84,12 @@ func (f *backupFlags) run(ctx context.Context, std streams, dir string) error {
 		}
 		_, err = fmt.Fprintf(std.out, "backup written: %s, %s, of which %s copied, in %s\n",
 			count(res.Files, "file"), size(res.Bytes), size(res.Copied), time.Since(begun).Round(100*time.Millisecond))
+		for _, note := range res.Notes {
+			fmt.Fprintln(std.err, "rookery: "+note)
+		}
+		if res.Damaged > 0 && err == nil {
+			err = exitError{fmt.Errorf("the backup is written, with %s as damaged as in the store", count(res.Damaged, "message")), exitPartly}
+		}
 		return err
 	})
 }

@@ -106,6 +106,7 @@ type IndexState struct {
 type BackupRequest struct {
 	Dir      string `json:"dir"`
 	Previous string `json:"previous,omitempty"`
+	Trust    bool   `json:"trust,omitempty"` // Previous is not read
 	Copy     bool   `json:"copy,omitempty"`
 }
 
@@ -114,6 +115,10 @@ type BackupResult struct {
 	Files  int   `json:"files"`
 	Bytes  int64 `json:"bytes"`
 	Copied int64 `json:"copied"` // the rest are links
+	// Damaged is how many messages are damaged in the store and so in the backup;
+	// Notes say what was found damaged, there or in Previous, and what became of it.
+	Damaged int      `json:"damaged,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 }
 
 // RestorePlan is what a restore will fill.

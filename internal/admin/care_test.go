@@ -32,7 +32,7 @@ func TestCare(t *testing.T) {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	req := admin.BackupRequest{Dir: "/b/c", Previous: "/b/a", Copy: true}
-	if res, err := c.Backup(ctx, req, nil); err != nil || res != (admin.BackupResult{Files: 2, Bytes: 3, Copied: 1}) {
+	if res, err := c.Backup(ctx, req, nil); err != nil || !cmp.Equal(res, admin.BackupResult{Files: 2, Bytes: 3, Copied: 1}) {
 		t.Errorf("Backup: %+v, %v", res, err)
 	}
 	index := admin.IndexRequest{User: "ann", Rebuild: true}
@@ -44,7 +44,7 @@ func TestCare(t *testing.T) {
 	if err := c.PrepareRestore(ctx, plan); err != nil {
 		t.Error(err)
 	}
-	want := []string{"backup {Dir:/b/c Previous:/b/a Copy:true}", "index {User:ann Rebuild:true}", "restore {User:ann Whole:true Mailboxes:[{Name:Ä Uses:[\\Sent] NoSelect:true Subscribed:true}] Subscriptions:[x]}"}
+	want := []string{"backup {Dir:/b/c Previous:/b/a Trust:false Copy:true}", "index {User:ann Rebuild:true}", "restore {User:ann Whole:true Mailboxes:[{Name:Ä Uses:[\\Sent] NoSelect:true Subscribed:true}] Subscriptions:[x]}"}
 	if diff := cmp.Diff(want, d.calls); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}

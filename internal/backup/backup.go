@@ -55,6 +55,9 @@ type Options struct {
 	// Previous is an earlier backup of the same folder. What has not changed
 	// since is not copied again where links to it are possible. Empty for none.
 	Previous string
+	// Trust takes what is linked from or compared with Previous for whole, without
+	// reading it. Otherwise it is read, and what is damaged there is not taken.
+	Trust bool
 	// Copy makes copies of everything, where otherwise files that never change
 	// are hard links to those of the store, if both are on one file system.
 	Copy bool
@@ -69,11 +72,18 @@ type Result struct {
 	Files  int   `json:"files"`
 	Bytes  int64 `json:"bytes"`
 	Copied int64 `json:"copied"` // bytes; the rest are links
+	// Damaged is how many messages that somebody may need are damaged in the
+	// store, and so in the backup.
+	Damaged int `json:"damaged,omitempty"`
+	// Notes are sentences on what was found damaged, in the store or in Previous,
+	// and what became of it.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Write makes a backup of src in the folder dest, which must be empty or not
 // there. Everything is in it that was acknowledged before the call. Where it
-// fails, what has been written is removed.
+// fails, what has been written is removed. What is damaged in the store is no
+// failure: it is copied as it is, and Result tells.
 func Write(ctx context.Context, src Source, dest string, opts Options) (*Result, error) {
 	w := &writer{src: src, dest: dest, opts: opts}
 	if w.opts.Now == nil {
@@ -207,49 +217,6 @@ func (w *writer) run(ctx context.Context) error {
 	}
 	// With its last file it is a store.
 	return writeFormat(w.dest, w.src.Format)
-}
-
-// segments links or copies the messages.
-func (w *writer) segments(ctx context.Context, hold *bloblog.Hold) error {
-	for _, f := range hold.Files {
-		w.total += f.Size
-	}
-	for i := range hold.Files {
-		f := &hold.Files[i]
-		name := messagesDir + "/" + f.Name
-		if f.Sealed && w.link(f.Name, name, f.Size) {
-			continue
-		}
-		r, err := f.Open()
-		if err != nil {
-			return err
-		}
-		err = w.copy(ctx, r, name)
-		r.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// link takes a segment that never changes from the previous backup or from the
-// store, without copying it. Its checksum may be missing then.
-func (w *writer) link(segment, name string, size int64) bool {
-	from := filepath.Join(w.src.Dir, messagesDir, segment)
-	to := filepath.Join(w.dest, filepath.FromSlash(name))
-	known, ok := w.previous[name]
-	before := filepath.Join(w.opts.Previous, filepath.FromSlash(name))
-	if !ok || known.Size != size || !sameSegment(from, before, size) {
-		known = File{Path: name, Size: size}
-		before = ""
-	}
-	if (w.opts.Copy || os.Link(from, to) != nil) && (before == "" || os.Link(before, to) != nil) {
-		return false
-	}
-	w.add(known)
-	w.progress(size)
-	return true
 }
 
 // hashLinks completes the checksums of segments that were linked.

@@ -356,6 +356,57 @@ func TestIncremental(t *testing.T) {
 	}
 }
 
+// TestRottenPrevious: one bad sector does not go from backup to backup.
+func TestRottenPrevious(t *testing.T) {
+	ctx := context.Background()
+	base := t.TempDir()
+	f := open(t, filepath.Join(base, "data"))
+	defer f.close(t)
+	for i := range 150 {
+		_, err := f.append("ann", fmt.Sprint(i), 1000)
+		must(t, err)
+	}
+	must(t, f.blobs.Tidy(ctx))
+	const segment = "messages/00000001.seg"
+	flip := func(dir string) {
+		t.Helper()
+		path := filepath.Join(base, dir, segment)
+		p, err := os.ReadFile(path)
+		must(t, err)
+		p[len(p)/2] ^= 1
+		must(t, os.WriteFile(path, p, 0o600)) // the same file, so whatever is linked to it
+	}
+	write := func(name string, opts backup.Options, wantNotes, wantDamaged, wantProblems int) {
+		t.Helper()
+		if opts.Previous != "" {
+			opts.Previous = filepath.Join(base, opts.Previous)
+		}
+		res, err := backup.Write(ctx, f.source(), filepath.Join(base, name), opts)
+		must(t, err)
+		if len(res.Notes) != wantNotes || res.Damaged != wantDamaged {
+			t.Errorf("%s: %d damaged, %q", name, res.Damaged, res.Notes)
+		}
+		m, err := backup.Read(filepath.Join(base, name))
+		must(t, err)
+		problems, err := backup.Verify(ctx, filepath.Join(base, name), m, nil)
+		if err != nil || len(problems) != wantProblems {
+			t.Errorf("%s: %v, %v", name, problems, err)
+		}
+	}
+	write("a", backup.Options{Copy: true}, 0, 0, 0)
+	flip("a")
+	write("b", backup.Options{Copy: true, Previous: "a"}, 1, 0, 0)                   // the store's, copied
+	write("linked", backup.Options{Previous: "a"}, 0, 0, 0)                          // the store's, linked
+	write("trusts", backup.Options{Copy: true, Previous: "a", Trust: true}, 0, 0, 1) // as asked for
+	flip("data")
+	write("c", backup.Options{Previous: "b"}, 0, 0, 0)             // that of b
+	write("d", backup.Options{Copy: true, Previous: "b"}, 0, 0, 0) // that of b
+	write("e", backup.Options{Copy: true}, 1, 1, 0)                // as it is
+	write("f", backup.Options{Copy: true, Previous: "e"}, 1, 1, 0) // told again
+	write("g", backup.Options{Previous: "e"}, 1, 1, 0)
+	write("h", backup.Options{Copy: true, Previous: "a"}, 2, 1, 0) // both are damaged
+}
+
 // TestWhatFails leaves nothing behind.
 func TestWhatFails(t *testing.T) {
 	base := t.TempDir()

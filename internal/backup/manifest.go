@@ -37,6 +37,8 @@ type File struct {
 	Path   string `json:"path"` // with slashes, in the folder of the backup
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"` // in hexadecimal digits
+	// Damaged says that messages in it were damaged already in the store.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // Read reads the manifest of a backup.

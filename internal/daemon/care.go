@@ -233,13 +233,13 @@ func (c *control) Backup(ctx context.Context, req admin.BackupRequest, report fu
 	}
 	s := c.storage
 	res, err := backup.Write(ctx, backup.Source{Dir: s.dir.Join(), Format: s.dir.Format(), Version: c.version, KV: s.kv, Blobs: s.blobs}, req.Dir, backup.Options{
-		Previous: req.Previous, Copy: req.Copy,
+		Previous: req.Previous, Trust: req.Trust, Copy: req.Copy,
 		Progress: func(done, total int64) { report(admin.Event{Done: done, Total: total}) },
 	})
 	if err != nil {
 		return admin.BackupResult{}, err
 	}
-	return admin.BackupResult{Files: res.Files, Bytes: res.Bytes, Copied: res.Copied}, nil
+	return admin.BackupResult{Files: res.Files, Bytes: res.Bytes, Copied: res.Copied, Damaged: res.Damaged, Notes: res.Notes}, nil
 }
 
 // PrepareRestore implements admin.Service.

@@ -76,6 +76,12 @@ func (f *HeldFile) Open() (io.ReadCloser, error) {
 	return file, nil
 }
 
+// Verify reads all that is in a file and compares it with its checksums; found is
+// called for what is damaged.
+func (h *Hold) Verify(ctx context.Context, f *HeldFile, found func(Damage)) error {
+	return ioError("blobs verify", h.store.verifySegment(ctx, f.seg, true, found))
+}
+
 // Release lets the store go on as before.
 func (h *Hold) Release() {
 	for _, g := range h.segments {
