@@ -66,6 +66,13 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 		return err
 	}
 	l := looseReader{r: p.r, box: p.box, next: first}
+	if p.keep {
+		// All are wanted: then one scan before that of the pages costs least.
+		l.size = looseMost
+		if err := l.read(); err != nil {
+			return err
+		}
+	}
 	before := imap.UID(0) // the last row of the page before
 	err := scanRange(p.r, rowKey(nil, keyPage, p.box, first), prefixEnd(boxKey(keyPage, p.box)), func(key, value []byte) error {
 		u := unit{page: uidOfRowKey(key), end: uidOfRowKey(key)}
@@ -77,7 +84,7 @@ func (p *rowReader) units(first, last imap.UID, fn func(u *unit) error) error {
 		if err != nil {
 			return imap.E("mailstore: read rows up to UID "+u.page.String(), imap.Other, err)
 		}
-		if before == 0 {
+		if before == 0 && from < first {
 			l.next = min(l.next, from)
 		}
 		if from <= before {
@@ -308,13 +315,13 @@ func (l *looseReader) read() error {
 	return err
 }
 
-// looseBytes is more than most loose records have.
-const looseBytes = 32
+// looseBytes is how much memory is taken for values at a time, at most.
+const looseBytes = 16 << 10
 
 // copy copies a value into memory that many share.
 func (l *looseReader) copy(value []byte) []byte {
 	if cap(l.room)-len(l.room) < len(value) {
-		l.room = make([]byte, 0, max(l.size*looseBytes, len(value)))
+		l.room = make([]byte, 0, max(min(32*l.size, looseBytes), len(value)))
 	}
 	from := len(l.room)
 	l.room = append(l.room, value...)
