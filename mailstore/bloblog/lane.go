@@ -198,8 +198,12 @@ func (s *Store) prepareSpare() error {
 	l, err := s.newLane(false)
 	s.mu.Lock()
 	s.spareWanted = false
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.spare == nil:
 		s.spare = l
+	default: // another call was faster
+		s.free = append(s.free, l)
 	}
 	s.mu.Unlock()
 	return ioError("blobs prepare", err)

@@ -48,6 +48,7 @@ func (s *Store) tidy(ctx context.Context, gently bool) error {
 	// What cannot be sealed, in a bad place perhaps, keeps nothing else from
 	// being tidied up.
 	unsealed := s.sealAll()
+	unsealed = errors.Join(unsealed, s.outnumber())
 	for {
 		if err := s.check(ctx, "blobs tidy"); err != nil {
 			return err
@@ -191,15 +192,30 @@ func (s *Store) retireWasteful() {
 	s.free = slices.DeleteFunc(s.free, retire)
 }
 
-// victims returns the segments to empty, and holds them. The newest is never
-// among them: its name keeps numbers from being used twice.
-func (s *Store) victims() []*segment {
+// outnumber begins a segment behind the newest one where that is to be emptied: the
+// name of the newest keeps numbers from being used twice, so that one stays.
+func (s *Store) outnumber() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	newest := uint32(0)
+	g := s.segments[s.newestLocked()]
+	wanted := g != nil && !s.stuck[g.id] && g.isSealed() && s.wastefulLocked(g)
+	s.spareWanted = s.spareWanted || wanted
+	s.mu.Unlock()
+	return s.prepareSpare()
+}
+
+func (s *Store) newestLocked() (newest uint32) {
 	for id := range s.segments {
 		newest = max(newest, id)
 	}
+	return newest
+}
+
+// victims returns the segments to empty, and holds them. The newest is never
+// among them (see outnumber).
+func (s *Store) victims() []*segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newest := s.newestLocked()
 	var wasteful, small []*segment
 	for _, id := range slices.Sorted(maps.Keys(s.segments)) {
 		g := s.segments[id]

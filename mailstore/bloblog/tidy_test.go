@@ -75,6 +75,48 @@ func TestTidyHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// TestNewestIsEmptied: what was in the newest segment gives its space back as well,
+// and numbers are not used twice for all that.
+func TestNewestIsEmptied(t *testing.T) {
+	fs := vfs.NewMem()
+	opts := bloblog.Options{FS: fs, Manual: true, SegmentBytes: 1 << 20}
+	s := open(t, "blobs", opts)
+	var refs []driver.Ref
+	given := map[driver.Ref]bool{}
+	put := func(i int) {
+		t.Helper()
+		ref, w, err := write(s, 1, text(i, 6000))
+		must(t, err)
+		w.Release()
+		if given[ref] {
+			t.Errorf("%v was given out twice", ref)
+		}
+		given[ref] = true
+		refs = append(refs, ref)
+	}
+	for round := range 3 {
+		for i := range 100 {
+			put(i)
+		}
+		must(t, s.Delete(t.Context(), 1, refs[round:])) // all but one of this round
+		refs = refs[:round]
+		put(round)
+		must(t, s.Tidy(t.Context()))
+		if st := s.Stats(); st.Bytes > 200<<10 {
+			t.Errorf("round %d: %d bytes, of which %d are dead", round, st.Bytes, st.DeadBytes)
+		}
+		if round == 1 {
+			must(t, s.Sync(t.Context()))
+			must(t, s.Close())
+			s = open(t, "blobs", opts)
+		}
+	}
+	for i, ref := range refs {
+		wantBytes(t, s, ref, text(i, 6000))
+	}
+	must(t, s.Close())
+}
+
 // TestTidyGoesInSteps counts what is written between two syncs: a disk that is
 // full of copies would make others wait for theirs.
 func TestTidyGoesInSteps(t *testing.T) {
