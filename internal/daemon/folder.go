@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -20,6 +22,22 @@ func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
 		return nil, dirError(path, err)
 	}
 	return dir, nil
+}
+
+// formats are what leads from older formats of data folders to this release's. No
+// release has written an older one yet, so there is no step. docs/design/031-formats.md
+// says how one is added.
+func formats(log *slog.Logger) datadir.Formats { return datadir.Formats{Logger: log} }
+
+// openDirToServe is openDir, but brings a folder of an older format up to date.
+func openDirToServe(ctx context.Context, log *slog.Logger) func(vfs.FS, string) (*datadir.Dir, error) {
+	return func(fs vfs.FS, path string) (*datadir.Dir, error) {
+		dir, err := datadir.OpenToUpgrade(ctx, fs, path, formats(log))
+		if err != nil {
+			return nil, dirError(path, err)
+		}
+		return dir, nil
+	}
 }
 
 // dirError is an error of package datadir for the person at the keyboard.

@@ -64,7 +64,11 @@ func openStorage(ctx context.Context, path string, log *slog.Logger) (*storage, 
 }
 
 func openTuned(ctx context.Context, path string, t tuning) (*storage, error) {
-	dir, err := openDir(t.fs, path)
+	open := openDir
+	if t.serving {
+		open = openDirToServe(ctx, t.log)
+	}
+	dir, err := open(t.fs, path)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@
 package datadir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +24,8 @@ import (
 
 // Version is the format of the folder that this release writes: the layout of
 // files and the meaning of keys, blobs and journals in them. Oldest is the oldest
-// one that it reads. No release has written format 1, and nothing upgrades it.
+// one that it reads. No release has written format 1, and nothing upgrades it. What
+// leads from older formats to Version is given to [OpenToUpgrade].
 const (
 	Version = 2
 	Oldest  = 2
@@ -68,22 +70,35 @@ func (e *InUseError) Error() string {
 // not there. fs nil is the machine's file system. Errors are *imap.Error: kind
 // InUse with an [InUseError], kind ContactAdmin for a folder of a newer release,
 // of one that is too old, or of another program, kind NoPermission or Unavailable.
-func Open(fs vfs.FS, path string) (*Dir, error) { return open(fs, path, nil) }
+//
+// A folder of an older format is not opened, and not changed: see [OpenToUpgrade].
+func Open(fs vfs.FS, path string) (*Dir, error) { return open(fs, path, opening{}) }
 
 // OpenToMend is Open, but where the file FORMAT of a store is gone, or says nothing,
 // judge is asked whether the rest of the folder is of this release's format: if it
 // returns nil, FORMAT is written anew, and mended is true. judge must change nothing.
 func OpenToMend(fs vfs.FS, path string, judge func(*Dir) error) (d *Dir, mended bool, err error) {
-	d, err = open(fs, path, func(d *Dir) error {
+	d, err = open(fs, path, opening{judge: func(d *Dir) error {
 		mended = true
 		return judge(d)
-	})
+	}})
 	return d, mended && err == nil, err
 }
 
-func open(fs vfs.FS, path string, judge func(*Dir) error) (*Dir, error) {
+// An opening says what may be done to a folder so that it can be opened.
+type opening struct {
+	judge   func(*Dir) error // of OpenToMend, or nil
+	ctx     context.Context  // of OpenToUpgrade
+	formats Formats
+	upgrade bool
+}
+
+func open(fs vfs.FS, path string, o opening) (*Dir, error) {
 	if fs == nil {
 		fs = vfs.Default
+	}
+	if o.formats.Version == 0 {
+		o.formats.Version = Version
 	}
 	d := &Dir{fs: fs, path: path}
 	if err := d.make(); err != nil {
@@ -98,7 +113,7 @@ func open(fs vfs.FS, path string, judge func(*Dir) error) (*Dir, error) {
 	if err := d.writeOwner(); err != nil {
 		return nil, errors.Join(wrap(path, err), d.Close())
 	}
-	if err := d.checkFormat(judge); err != nil {
+	if err := d.checkFormat(o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -115,11 +130,20 @@ func (d *Dir) FS() vfs.FS { return d.fs }
 // Format is the version that the store has, from Oldest to Version.
 func (d *Dir) Format() int { return d.version }
 
-func formatText(version int) string { return fmt.Sprintf("rookery store\nformat %d\n", version) }
+// formatText is what FORMAT says; from is the older format that a step is under way
+// from, 0 where none is.
+func formatText(version, from int) string {
+	text := fmt.Sprintf("rookery store\nformat %d\n", version)
+	if from > 0 {
+		text += fmt.Sprintf("from %d\n", from)
+	}
+	return text
+}
 
-// setFormat notes, durably, that the store has the given version now.
-func (d *Dir) setFormat(version int) error {
-	err := durable.WriteFile(d.fs, d.Join(formatName), formatText(version), category)
+// setFormat notes, durably, that the store has the given version now, or is on its
+// way there.
+func (d *Dir) setFormat(version, from int) error {
+	err := durable.WriteFile(d.fs, d.Join(formatName), formatText(version, from), category)
 	if err == nil {
 		// An earlier start may have made the folder and not come to sync it.
 		err = durable.SyncDir(d.fs, d.fs.PathDir(d.path))
@@ -129,6 +153,13 @@ func (d *Dir) setFormat(version int) error {
 	}
 	d.version = version
 	return nil
+}
+
+// readFormat reads what setFormat has written.
+func (d *Dir) readFormat(text string) (from int, ok bool) {
+	_, _ = fmt.Sscanf(text, "rookery store\nformat %d\nfrom %d", &d.version, &from)
+	ok = d.version > from && from >= 0 && strings.TrimSpace(text) == strings.TrimSpace(formatText(d.version, from))
+	return from, ok
 }
 
 // Close lets go of the folder.
@@ -162,38 +193,44 @@ func (d *Dir) writeOwner() error {
 }
 
 // checkFormat reads the version, or writes it into a folder that is new.
-func (d *Dir) checkFormat(judge func(*Dir) error) error {
+func (d *Dir) checkFormat(o opening) error {
 	const op = "data folder open"
+	known := o.formats.Version
 	text, err := d.read(formatName)
 	if errors.Is(err, os.ErrNotExist) {
 		err := NoFormat(d.fs, d.path)
-		if err != nil && judge != nil && d.isStore() {
-			err = judge(d)
+		if err != nil && o.judge != nil && d.isStore() {
+			err = o.judge(d)
 		}
 		if err != nil {
 			return err
 		}
-		return d.setFormat(Version)
+		return d.setFormat(known, 0)
 	}
 	if err != nil {
 		return wrap(d.path, err)
 	}
-	if _, err := fmt.Sscanf(text, "rookery store\nformat %d\n", &d.version); err != nil || d.version < 1 {
-		if judge != nil && d.isStore() {
-			if err := judge(d); err != nil {
+	from, ok := d.readFormat(text)
+	oldest := min(Oldest, o.formats.oldest())
+	switch {
+	case !ok:
+		if o.judge != nil && d.isStore() {
+			if err := o.judge(d); err != nil {
 				return err
 			}
-			return d.setFormat(Version)
+			return d.setFormat(known, 0)
 		}
 		return imap.E(op, imap.Corruption, fmt.Errorf("%s says %q, not a version; the rest of the store may well be whole: %s", d.Join(formatName), text, mendFormat()))
+	case d.version > known:
+		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, this release knows formats up to %d: use the release that wrote it, or a newer one", d.path, d.version, known))
+	case d.version < oldest:
+		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, which no release has written, and this release knows formats from %d on: move the folder away and import the mail anew", d.path, d.version, oldest))
+	case d.version == known && from == 0:
+		return nil
+	case !o.upgrade:
+		return d.errOlder(o.formats, from)
 	}
-	if d.version > Version {
-		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, this release knows formats up to %d: use the release that wrote it, or a newer one", d.path, d.version, Version))
-	}
-	if d.version < Oldest {
-		return imap.E(op, imap.ContactAdmin, fmt.Errorf("%s has format %d, which no release has written, and this release knows formats from %d on: move the folder away and import the mail anew", d.path, d.version, Oldest))
-	}
-	return nil
+	return d.upgrade(o.ctx, o.formats, from)
 }
 
 // NoFormat says of a folder without the file FORMAT what is wrong with it, and

@@ -70,11 +70,14 @@ func TestFormat(t *testing.T) {
 	}
 	d.Close()
 	for text, kind := range map[string]imap.Kind{
-		"rookery store\nformat 999\n": imap.ContactAdmin,
-		"rookery store\nformat 1\n":   imap.ContactAdmin,
-		"rookery store\nformat 0\n":   imap.Corruption,
-		"rookery store\nformat x\n":   imap.Corruption,
-		"":                            imap.Corruption,
+		"rookery store\nformat 999\n":       imap.ContactAdmin,
+		"rookery store\nformat 1\n":         imap.ContactAdmin,
+		"rookery store\nformat 0\n":         imap.Corruption,
+		"rookery store\nformat x\n":         imap.Corruption,
+		"rookery store\nformat 2x\n":        imap.Corruption,
+		"rookery store\nformat 2\nfrom 2\n": imap.Corruption,
+		"rookery store\nformat 2\nfrom x\n": imap.Corruption,
+		"":                                  imap.Corruption,
 	} {
 		if err := os.WriteFile(filepath.Join(path, "FORMAT"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -27,8 +27,8 @@ func (d *Dir) Look() (mended []string, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, wrap(d.path, err)
 	}
-	if err != nil || text != formatText(d.version) {
-		if err := d.setFormat(d.version); err != nil {
+	if err != nil || text != formatText(d.version, 0) {
+		if err := d.setFormat(d.version, 0); err != nil {
 			return nil, err
 		}
 		mended = append(mended, formatName)
