@@ -37,12 +37,9 @@ const (
 	metaCut50                    // the same, with half of it there
 )
 
-// metaConfigs returns all ways, which have one thing in common, that seed chooses: in
-// how many ranges an expunge is large. A large one uses more mod-sequences, and
-// clients see those.
-func metaConfigs(seed uint64) []metaConfig {
+func metaConfigs() []metaConfig {
 	tiny := mailstore.Options{TxnRows: 2, TxnBytes: 1000, PageRows: 3, FoldRows: 3, ColumnRows: 3, TextBatch: 2}
-	list := []metaConfig{
+	return []metaConfig{
 		{name: "in memory"},
 		{name: "in memory, tiny transactions", opts: tiny, restart: metaStop, sweeps: true},
 		{name: "in memory, no index kept", opts: mailstore.Options{IndexMemory: 1, FoldRows: 1, PageRows: 1, DeriveDelay: time.Hour}, sweeps: true},
@@ -61,10 +58,6 @@ func metaConfigs(seed uint64) []metaConfig {
 		{name: "embedded, power cuts, all small", opts: tiny, restart: metaCut50, sweeps: true, engines: embedded(
 			pebblekv.Options{MemTableBytes: 64 << 10}, bloblog.Options{SegmentBytes: 2000, MaxWaste: 0.2, Compress: bloblog.Zstd})},
 	}
-	for i := range list {
-		list[i].opts.ExpungeRanges = []int{0, 1, 2, 3}[seed%4]
-	}
-	return list
 }
 
 // embedded opens the embedded engines with the reserve in between, as the daemon
