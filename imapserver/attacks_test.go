@@ -123,11 +123,13 @@ func attackKeys(a *attacker) error {
 		return err
 	}
 	for _, key := range []string{" NOT LARGER %d", " NOT SUBJECT s%d", " NOT HEADER X-%d x", " NOT KEYWORD k%d", " UNSEEN OLDER %d1000"} {
-		var keys strings.Builder
-		for i := range 10_000 / 2 {
-			fmt.Fprintf(&keys, key+key, 1000+i, 2000+i)
-		}
-		if err := a.command("SEARCH"+keys.String(), "OK"); err != nil {
+		err := a.commandBy(func(w io.Writer) {
+			io.WriteString(w, "SEARCH")
+			for i := range 10_000 / 2 {
+				fmt.Fprintf(w, key+key, 1000+i, 2000+i)
+			}
+		}, "OK")
+		if err != nil {
 			return err
 		}
 	}

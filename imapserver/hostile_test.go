@@ -245,9 +245,20 @@ func (a *attacker) expect(prefixes ...string) error {
 }
 
 func (a *attacker) command(text, want string) error {
+	return a.commandBy(func(w io.Writer) { io.WriteString(w, text) }, want)
+}
+
+// commandBy is command for a long one, which is never in memory whole.
+func (a *attacker) commandBy(write func(w io.Writer), want string) error {
 	// The answer may begin before the command has been read to its end.
 	said := make(chan error, 1)
-	go func() { said <- a.say("zz9 " + text + "\r\n") }()
+	go func() {
+		w := bufio.NewWriterSize(a, 4096) // keeps the first error
+		io.WriteString(w, "zz9 ")
+		write(w)
+		io.WriteString(w, "\r\n")
+		said <- w.Flush()
+	}()
 	if err := a.expect("zz9 " + want); err != nil {
 		return err
 	}

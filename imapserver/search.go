@@ -181,20 +181,12 @@ func (p *searchParser) word() string {
 // sequence reads keys up to the line's end, the first of which has been read
 // as far as its name: all must match.
 func (p *searchParser) sequence(first string) Matcher {
-	all := []Matcher{p.key(first)}
+	var all matcherList
+	all.add(p.key(first))
 	for p.d.Err() == nil && p.d.TrySP() {
-		all = addKey(all, p.key(p.word()))
+		all.add(p.key(p.word()))
 	}
 	return and(all)
-}
-
-// addKey appends a key. Growing by half, as append does, would leave behind
-// several times the memory of a long list.
-func addKey(all []Matcher, k Matcher) []Matcher {
-	if len(all) == cap(all) {
-		all = slices.Grow(all, max(len(all), 4))
-	}
-	return append(all, k)
 }
 
 // key reads one key.
@@ -209,8 +201,8 @@ func (p *searchParser) key(word string) Matcher {
 	defer d.Leave()
 	switch {
 	case word == "" && d.Peek() == '(':
-		var all []Matcher
-		d.NonEmptyList(func() { all = addKey(all, p.key(p.word())) })
+		var all matcherList
+		d.NonEmptyList(func() { all.add(p.key(p.word())) })
 		return and(all)
 	case word == "":
 		set, saved := d.NumSet()

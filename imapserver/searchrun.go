@@ -3,6 +3,7 @@ package imapserver
 import (
 	"context"
 	"io"
+	"iter"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailindex"
@@ -24,7 +25,7 @@ type Matcher struct {
 	Match func(m *SearchMessage, msg *Message) bool
 
 	// Combinations.
-	kids    []Matcher
+	kids    matcherList
 	op      matchOp
 	negated bool // NOT, of a key or of a combination
 	// set, where set, does for a whole view what Row does.
@@ -48,14 +49,14 @@ const (
 	opOr
 )
 
-func and(all []Matcher) Matcher {
-	if len(all) == 1 {
-		return all[0]
+func and(list matcherList) Matcher {
+	if len(list) == 1 && len(list[0]) == 1 {
+		return list[0][0]
 	}
-	return Matcher{op: opAnd, kids: all}
+	return Matcher{op: opAnd, kids: list}
 }
 
-func or(a, b Matcher) Matcher { return Matcher{op: opOr, kids: []Matcher{a, b}} }
+func or(a, b Matcher) Matcher { return Matcher{op: opOr, kids: matcherList{{a, b}}} }
 
 func not(a Matcher) Matcher {
 	a.negated = !a.negated
@@ -76,6 +77,49 @@ func verdictOf(b bool) verdict {
 		return yes
 	}
 	return no
+}
+
+// matcherList is a list of matchers, in pieces: one that grew by being copied would
+// leave behind as much garbage as a client's ten thousand keys take themselves.
+type matcherList [][]Matcher
+
+// A piece of a matcherList has room for twice as many as the one before.
+const (
+	firstPiece   = 2
+	longestPiece = 64
+)
+
+func (l *matcherList) add(k Matcher) {
+	n := len(*l) - 1
+	if n < 0 || len((*l)[n]) == cap((*l)[n]) {
+		room := firstPiece
+		if n >= 0 {
+			room = min(2*len((*l)[n]), longestPiece)
+		}
+		*l = append(*l, make([]Matcher, 0, room))
+		n++
+	}
+	(*l)[n] = append((*l)[n], k)
+}
+
+func (l matcherList) len() (n int) {
+	for _, piece := range l {
+		n += len(piece)
+	}
+	return n
+}
+
+// all iterates over the matchers in order.
+func (l matcherList) all() iter.Seq[*Matcher] {
+	return func(yield func(*Matcher) bool) {
+		for _, piece := range l {
+			for i := range piece {
+				if !yield(&piece[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // decide answers with the index entry, and with the message where msg is given.
@@ -112,8 +156,8 @@ func (k *Matcher) decideKey(m *SearchMessage, msg *Message) verdict {
 // combine asks the parts of AND and OR; final is the answer that settles it.
 func (k *Matcher) combine(m *SearchMessage, msg *Message, final verdict) verdict {
 	result := verdictOf(final == no)
-	for i := range k.kids {
-		switch v := k.kids[i].decide(m, msg); v {
+	for kid := range k.kids.all() {
+		switch v := kid.decide(m, msg); v {
 		case final:
 			return final
 		case open:
@@ -126,8 +170,8 @@ func (k *Matcher) combine(m *SearchMessage, msg *Message, final verdict) verdict
 // needs is what any of the keys may ask of the back end.
 func (k *Matcher) needs() Need {
 	n := k.Need
-	for i := range k.kids {
-		n |= k.kids[i].needs()
+	for kid := range k.kids.all() {
+		n |= kid.needs()
 	}
 	return n
 }

@@ -313,8 +313,8 @@ func (k *Matcher) cost() int {
 	switch {
 	case k.op != opLeaf:
 		most := costSet
-		for i := range k.kids {
-			most = max(most, k.kids[i].cost())
+		for kid := range k.kids.all() {
+			most = max(most, kid.cost())
 		}
 		return most
 	case k.set != nil:
@@ -331,17 +331,22 @@ func (k *Matcher) cost() int {
 
 // byCost returns the parts of a combination, the cheapest first.
 func (k *Matcher) byCost() []*Matcher {
-	costs := make([]uint8, len(k.kids))
-	for i := range k.kids {
-		costs[i] = uint8(k.kids[i].cost())
+	var counts [costMessage + 1]int
+	costs := make([]uint8, 0, k.kids.len())
+	for kid := range k.kids.all() {
+		cost := kid.cost()
+		costs = append(costs, uint8(cost))
+		counts[cost]++
 	}
-	list := make([]*Matcher, 0, len(k.kids))
-	for cost := uint8(costSet); cost <= costMessage; cost++ {
-		for i, c := range costs {
-			if c == cost {
-				list = append(list, &k.kids[i])
-			}
-		}
+	next, from := [len(counts)]int{}, 0 // where in the list the next one of each cost goes
+	for cost, n := range counts {
+		next[cost], from = from, from+n
+	}
+	list, i := make([]*Matcher, len(costs)), 0
+	for kid := range k.kids.all() {
+		list[next[costs[i]]] = kid
+		next[costs[i]]++
+		i++
 	}
 	return list
 }
