@@ -121,6 +121,7 @@ type fetcher struct {
 	have bool        // rec has been read
 	bare bool        // it has no text, and no record is stale
 	blob driver.Blob // nil where it was not opened
+	late *digester   // has the memory of its text, where that was made for this one only
 
 	watched watchedBlob // what is delivered of a large one
 }
@@ -130,6 +131,10 @@ func (f *fetcher) close() {
 	if f.blob != nil {
 		_ = f.blob.Close()
 		f.blob = nil
+	}
+	if f.late != nil {
+		f.a.store.digesters.Put(f.late)
+		f.late = nil
 	}
 }
 
@@ -272,6 +277,13 @@ func (f *fetcher) readBody(r *records, need Need) error {
 	return nil
 }
 
+// lateText makes the text of a message, which nobody is to store.
+func (f *fetcher) lateText() (err error) {
+	f.late = f.a.store.digester()
+	_, f.msg.Text, err = f.late.parser.ParseServed(f.blob, f.rec.rawSize)
+	return err
+}
+
 // sized returns a slice of n bytes, that of b where it has room and is not much
 // too large.
 func sized(b []byte, n int64) []byte {
@@ -290,10 +302,13 @@ func currentFields(data []byte) (f message.Fields, ok bool) {
 }
 
 // digestAgain derives what is stale from the message, and has it stored. A text that
-// was not there yet the background stores, with others.
+// is not there yet the background stores, with others.
 func (f *fetcher) digestAgain(r *records) error {
 	if err := f.open(r); err != nil {
 		return err
+	}
+	if f.bare && r.msg > f.a.textsUpTo() {
+		return f.lateText()
 	}
 	parts := deriveRecords | deriveText
 	if f.bare {
@@ -312,9 +327,6 @@ func (f *fetcher) digestAgain(r *records) error {
 		msg.Text = currentText(again.text)
 	}
 	num := r.msg
-	if f.bare && num > f.a.textsUpTo() {
-		return nil
-	}
 	f.a.post(&op{weight: again.size(), run: func(tx *opTx) error {
 		data, ok, err := tx.get(numKey(keyMessage, num))
 		if err != nil || !ok {

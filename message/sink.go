@@ -62,6 +62,11 @@ func (s *storeSink) text(b []byte) {
 		s.budget.cut = s.budget.cut || len(b) > 0
 		return
 	}
+	if len(b) > cap(s.buf)-start {
+		// Growing by a quarter, as append does, would leave behind five times the
+		// memory of a long text.
+		s.buf = slices.Grow(s.buf, max(len(b), start))
+	}
 	s.buf = fold(s.folder, s.buf, b)
 	s.charge(start)
 }

@@ -253,8 +253,8 @@ type blob struct {
 
 	mu     sync.Mutex
 	closed bool
-	cached int64  // the block that is in block, or -1
-	block  []byte // the last block of which only a part was asked for
+	cached int64   // the block that is in block, or -1
+	block  *[]byte // the last block of which only a part was asked for; of the codec's
 }
 
 // short reports whether the blob is read and checked when it is opened.
@@ -335,15 +335,15 @@ func (b *blob) readBlock(p []byte, off int64) (int, error) {
 	defer b.mu.Unlock()
 	if b.cached != i {
 		if b.block == nil {
-			b.block = make([]byte, blockSize)
+			b.block = b.store.codec.block()
 		}
 		b.cached = -1
-		if err := b.load(i, b.block[:length]); err != nil {
+		if err := b.load(i, (*b.block)[:length]); err != nil {
 			return 0, err
 		}
 		b.cached = i
 	}
-	return copy(p, b.block[off-begin:length]), nil
+	return copy(p, (*b.block)[off-begin:length]), nil
 }
 
 func (b *blob) load(i int64, p []byte) error {
@@ -363,6 +363,10 @@ func (b *blob) Close() error {
 	}
 	b.data = nil
 	b.giveRoom()
+	if b.block != nil {
+		b.store.codec.blocks.Put(b.block)
+		b.block, b.cached = nil, -1
+	}
 	b.store.reuse(b.r)
 	return nil
 }
