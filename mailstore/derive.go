@@ -413,6 +413,7 @@ func (a *account) noteProgress(i int, p, next *progress) {
 	if was.broken && !p.broken {
 		a.deriving.all[i].broken = true
 	}
+	a.noteLag()
 }
 
 // messagesAbove returns the numbers of the first messages above mark and up to

@@ -270,7 +270,15 @@ func (a *account) arrived() {
 		d.since = d.latest
 	}
 	d.noted = d.last
-	a.textsLate.Store(d.last-min(d.last, p.mark) > uint64(textsBehind*a.store.opts.TextLag))
+	a.noteLag()
+}
+
+// noteLag has deliveries make texts themselves, or not any more. a.mu is held.
+func (a *account) noteLag() {
+	if p := a.texts(); p != nil {
+		last := a.deriving.last
+		a.textsLate.Store(last-min(last, p.mark) > uint64(textsBehind*a.store.opts.TextLag))
+	}
 }
 
 // textsWait reports whether there are messages whose texts may not be made yet. a.mu

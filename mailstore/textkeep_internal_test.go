@@ -162,6 +162,21 @@ func TestTextsDoNotWaitForLong(t *testing.T) {
 	}
 	b.finds(message.InHeader, "22", 1)
 	b.sound()
+
+	for b.a.textsUpTo() < 23 {
+		b.a.mu.Lock()
+		b.a.deriving.released = b.a.deriving.last
+		b.a.mu.Unlock()
+		if err := b.a.deriveStep(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.append(23, 24) // it keeps up again
+	if n := b.textRecords(); n != 23 {
+		t.Fatalf("%d messages have a text", n)
+	}
+	b.finds(message.InHeader, "23", 1)
+	b.sound()
 }
 
 // TestTextsOfGoneMessages: a text that was being made does not come back when its
