@@ -109,6 +109,7 @@ type daemon struct {
 	listeners []net.Listener
 	named     map[string]net.Listener
 	serving   []func() error
+	hup       chan os.Signal
 	failed    chan error
 	broken    chan error // the store cannot be opened again
 	running   int
@@ -118,6 +119,11 @@ func (d *daemon) start(ctx context.Context) error {
 	if d.cfg.IMAP == "" && d.cfg.IMAPS == "" {
 		return errors.New("neither --imap nor --imaps has an address: there would be nothing to serve")
 	}
+	// From here on SIGHUP does not end the process: whoever sends it, as soon as
+	// the log says ready or before, wants files to be read again.
+	d.hup = make(chan os.Signal, 1)
+	signal.Notify(d.hup, syscall.SIGHUP)
+	d.cleanup = append(d.cleanup, func() { signal.Stop(d.hup) })
 	d.users = &directory{checker: passwd.NewChecker(), log: d.log, now: time.Now}
 	if d.cfg.Passwd != "" {
 		f, err := passwd.Open(d.cfg.Passwd)
@@ -260,15 +266,12 @@ func (d *daemon) warn(users int) {
 
 // wait returns when ctx ends (nil), or a listener or the store has failed.
 func (d *daemon) wait(ctx context.Context) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			d.log.Info("shutting down")
 			return nil
-		case <-hup:
+		case <-d.hup:
 			d.reload()
 		case err := <-d.failed:
 			d.running--
