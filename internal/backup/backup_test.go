@@ -399,8 +399,8 @@ func TestRottenPrevious(t *testing.T) {
 	write("linked", backup.Options{Previous: "a"}, 0, 0, 0)                          // the store's, linked
 	write("trusts", backup.Options{Copy: true, Previous: "a", Trust: true}, 0, 0, 1) // as asked for
 	flip("data")
-	write("c", backup.Options{Previous: "b"}, 0, 0, 0)             // that of b
-	write("d", backup.Options{Copy: true, Previous: "b"}, 0, 0, 0) // that of b
+	write("c", backup.Options{Previous: "b"}, 1, 0, 0)             // that of b, and told
+	write("d", backup.Options{Copy: true, Previous: "b"}, 0, 0, 0) // that of b; the store is not read
 	write("e", backup.Options{Copy: true}, 1, 1, 0)                // as it is
 	write("f", backup.Options{Copy: true, Previous: "e"}, 1, 1, 0) // told again
 	write("g", backup.Options{Previous: "e"}, 1, 1, 0)

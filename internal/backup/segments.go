@@ -86,6 +86,7 @@ func (w *writer) linkSegment(ctx context.Context, f *bloblog.HeldFile, known *Fi
 	}
 	name := messagesDir + "/" + f.Name
 	to := filepath.Join(w.dest, filepath.FromSlash(name))
+	rotten := false // in the store
 	if !w.opts.Copy && os.Link(w.inStore(f), to) == nil {
 		if known == nil {
 			w.add(File{Path: name, Size: f.Size})
@@ -99,6 +100,7 @@ func (w *writer) linkSegment(ctx context.Context, f *bloblog.HeldFile, known *Fi
 		if err := os.Remove(to); err != nil {
 			return false, err
 		}
+		rotten = true
 	}
 	if known == nil {
 		return false, nil
@@ -113,6 +115,9 @@ func (w *writer) linkSegment(ctx context.Context, f *bloblog.HeldFile, known *Fi
 	}
 	if os.Link(before, to) != nil {
 		return false, nil
+	}
+	if rotten {
+		w.note("%s of the store is not what it was: the new backup has it as %s does, whole; `rookery check` names what is hit", name, w.opts.Previous)
 	}
 	w.add(*known)
 	return true, nil
