@@ -224,8 +224,15 @@ func noDeadEnd(t *testing.T, disk *vfs.MemFS, want *state, users map[string]stri
 // TestIndexSetBack: an older copy of the whole index, in which nothing is wrong, is not
 // taken for the newest, also where the journal has no logs.
 func TestIndexSetBack(t *testing.T) {
-	for _, logs := range []bool{true, false} {
-		t.Run(fmt.Sprint("logs=", logs), func(t *testing.T) {
+	const epochFile = home + "/index/JOURNAL"
+	for name, epoch := range map[string]string{
+		"a copy of the folder":                           "as it was",
+		"a copy of the folder, the journal without logs": "as it was",
+		"out of a backup":                                "",
+		"of before a repair":                             "00000007-0badcafe\n",
+	} {
+		logs := !strings.HasSuffix(name, "without logs")
+		t.Run(name, func(t *testing.T) {
 			disk := vfs.NewMem()
 			m := &mourners{t: t, s: openHome(t, disk), alive: make(map[string]bool)}
 			m.deliver("bob", 10)
@@ -251,7 +258,12 @@ func TestIndexSetBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, path := range files(t, older, home+"/index") {
-				put(t, disk, path, get(t, older, path))
+				switch {
+				case path != epochFile || epoch == "as it was":
+					put(t, disk, path, get(t, older, path))
+				case epoch != "":
+					put(t, disk, path, []byte(epoch))
+				}
 			}
 			for _, path := range files(t, disk, home+"/journal") {
 				if !logs && (strings.HasSuffix(path, ".log") || strings.HasSuffix(path, "/logs") || strings.HasSuffix(path, "/closed")) {

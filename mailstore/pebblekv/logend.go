@@ -29,10 +29,10 @@ import (
 // kind Unavailable, and means that the logs could not be looked at.
 func LostLogs(disk vfs.FS, index, journal string) (lost []string, err error) {
 	l := &logEnd{fs: disk, index: index}
-	if name, err := readText(disk, disk.PathJoin(index, epochName)); journal != "" && err == nil && isEpoch(name) {
-		l.journal = disk.PathJoin(journal, name)
+	if err = l.findJournal(journal); err == nil {
+		err = l.look()
 	}
-	if err := l.look(); err != nil {
+	if err != nil {
 		return nil, imap.E("index logs", imap.Unavailable, fmt.Errorf("%s: %w", index, err))
 	}
 	return l.lost, nil
@@ -48,6 +48,44 @@ type logEnd struct {
 
 func (l *logEnd) found(format string, args ...any) {
 	l.lost = append(l.lost, fmt.Sprintf(format, args...))
+}
+
+// findJournal finds the epoch of the store in the folder of its journal. A store that
+// names none, or one that is not there, may have been put there by hand, out of a
+// backup: the newest epoch shows what was there before. (A restore and a repair leave
+// no epoch of another store.)
+func (l *logEnd) findJournal(root string) error {
+	if root == "" {
+		return nil
+	}
+	own, err := readText(l.fs, l.fs.PathJoin(l.index, epochName))
+	if err != nil || !isEpoch(own) {
+		own = "" // lost or damaged, or there never was one
+	}
+	epochs, err := listEpochs(l.fs, root)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(epochs, own) {
+		l.journal = l.fs.PathJoin(root, own)
+		return nil
+	}
+	for _, epoch := range epochs {
+		dir := l.fs.PathJoin(root, epoch)
+		names, err := l.fs.List(dir)
+		if err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			continue // it was about to begin
+		}
+		if own != "" {
+			l.found("it has the journal %s, which is gone; %s is that of another index", own, dir)
+		}
+		l.journal = dir
+		return nil
+	}
+	return nil
 }
 
 func (l *logEnd) look() error {

@@ -85,6 +85,10 @@ func Open(dir string, opts Options) (*KV, error) {
 	}
 	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func()), stopSaver: func() {}}
 	if opts.Journal != "" {
+		// First of all, since a journal that is begun names itself in the store.
+		if err := kv.refuseLost(); err != nil {
+			return nil, err
+		}
 		if err := kv.beginJournal(); err != nil {
 			kind := imap.Unavailable
 			if imap.KindOf(err) == imap.Corruption {
@@ -92,9 +96,6 @@ func Open(dir string, opts Options) (*KV, error) {
 			}
 			return nil, imap.E("index open", kind, fmt.Errorf("%s: %w", opts.Journal, err))
 		}
-	}
-	if err := kv.refuseLost(); err != nil {
-		return nil, err
 	}
 	there, err := pebble.Peek(dir, kv.opts.FS)
 	isNew := err != nil || !there.Exists
@@ -134,7 +135,7 @@ func (kv *KV) beginJournal() (err error) {
 
 // refuseLost is an error where the store has lost what its journal may have.
 func (kv *KV) refuseLost() error {
-	if kv.journal == nil {
+	if kv.opts.Journal == "" {
 		return nil
 	}
 	lost, err := LostLogs(kv.opts.FS, kv.dir, kv.opts.Journal)
