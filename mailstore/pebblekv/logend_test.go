@@ -240,6 +240,26 @@ func TestMark(t *testing.T) {
 	}
 }
 
+// TestLogGoneUnderAllNames: the journal's folder still says that there was one.
+func TestLogGoneUnderAllNames(t *testing.T) {
+	fs := vfs.NewMem()
+	kv := journaled(t, fs, pebblekv.Options{})
+	commits(t, kv, 0, 10)
+	kv.MarkLog()
+	crashed := killed(t, fs)
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path, _ := newestLog(t, crashed)
+	dir, _ := journalFiles(t, crashed)
+	for _, name := range []string{path, dir + path[len("data/index"):]} {
+		if err := crashed.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reopen(t, crashed, true)
+}
+
 // TestMarkProvesAll: what Pebble says of how far a log is on disk falls behind by parts
 // of blocks. A mark says it exactly.
 func TestMarkProvesAll(t *testing.T) {
