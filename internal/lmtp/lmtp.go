@@ -45,11 +45,12 @@ type Options struct {
 	MaxConns int
 	// Idle is how long a client may be silent; 0 means 5 minutes.
 	Idle time.Duration
-	// TempDir is where messages of more than 1 MiB wait while they come in.
+	// TempDir is where messages of more than 64 KiB wait while they come in.
 	// Empty means the system's.
 	TempDir string
 	// Room, if not nil, is asked whether there is room for a message of size
-	// bytes (0 where the client has not said) before the message is sent.
+	// bytes (0 where the client has not said) before the message is sent, and for
+	// the next part of a long one while it comes in.
 	// Where it returns an error, the sender is told to try again later.
 	Room func(size int64) error
 	// Log gets what an operator should know; nil means slog.Default.
@@ -89,6 +90,9 @@ func New(d Deliverer, opts Options) *Server {
 	}
 	if opts.Idle == 0 {
 		opts.Idle = 5 * time.Minute
+	}
+	if opts.Room == nil {
+		opts.Room = func(int64) error { return nil }
 	}
 	if opts.Log == nil {
 		opts.Log = slog.Default()

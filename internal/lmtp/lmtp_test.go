@@ -82,7 +82,9 @@ func start(t *testing.T, d *desk, opts lmtp.Options) (*lmtp.Server, *client) {
 	opts.Log = slog.New(slog.DiscardHandler)
 	opts.Hostname = "mx.example"
 	opts.Now = func() time.Time { return time.Unix(1234567890, 0).UTC() }
-	opts.TempDir = t.TempDir()
+	if opts.TempDir == "" {
+		opts.TempDir = t.TempDir()
+	}
 	s := lmtp.New(d, opts)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ln) }()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"strings"
@@ -45,9 +46,6 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.from, s.utf8, s.size, s.rcpts = from, opts != nil && opts.UTF8, 0, nil
 	if opts != nil {
 		s.size = opts.Size
-	}
-	if s.server.opts.Room == nil {
-		return nil
 	}
 	if err := s.server.opts.Room(s.size); err != nil {
 		s.server.opts.Log.Warn("a message was not taken; the sender was told to try again", "from", from, "err", err)
@@ -250,19 +248,54 @@ func (s *session) spool(r io.Reader) (*spooled, error) {
 // spoolToFile moves what has been read to a file, which has no name any more
 // when it returns, and reads on.
 func (s *session) spoolToFile(m *spooled, r io.Reader, limit int64) error {
-	f, err := os.CreateTemp(s.server.opts.TempDir, "lmtp-*")
+	f, err := s.server.tempFile()
 	if err != nil {
 		return err
 	}
 	m.file = f
 	_ = os.Remove(f.Name()) // where that does not work, whoever gave TempDir sweeps it
-	_, err = f.Write(m.mem)
+	to := &roomyWriter{w: f, room: s.server.opts.Room}
+	_, err = to.Write(m.mem)
 	m.server.giveRoom(m.room) // the client may take its time for the rest
 	m.mem, m.room = nil, nil
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, io.LimitReader(r, limit-m.size+1))
+	n, err := io.Copy(to, io.LimitReader(r, limit-m.size+1))
 	m.size += n
 	return err
+}
+
+// tempFile makes a file in TempDir, which it makes again where somebody has removed it.
+func (s *Server) tempFile() (*os.File, error) {
+	const pattern = "lmtp-*"
+	f, err := os.CreateTemp(s.opts.TempDir, pattern)
+	if !errors.Is(err, fs.ErrNotExist) || s.opts.TempDir == "" {
+		return f, err
+	}
+	if err := os.MkdirAll(s.opts.TempDir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(s.opts.TempDir, pattern)
+}
+
+// spoolStep is how much is written to a file before it is asked again whether there
+// is room: a client need not say how long its message is, nor ever end it.
+const spoolStep = 1 << 20
+
+// A roomyWriter writes as long as there is room.
+type roomyWriter struct {
+	w    io.Writer
+	room func(size int64) error
+	left int64 // of what there was room for
+}
+
+func (w *roomyWriter) Write(p []byte) (int, error) {
+	if w.left -= int64(len(p)); w.left < 0 {
+		if err := w.room(spoolStep); err != nil {
+			return 0, err
+		}
+		w.left = spoolStep - int64(len(p))
+	}
+	return w.w.Write(p)
 }

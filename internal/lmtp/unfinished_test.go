@@ -4,10 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/lmtp"
 )
 
@@ -57,4 +62,32 @@ func heapInUse() int64 {
 	runtime.GC() // what sync.Pools keep goes with the second
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestNoRoomWhileItComesIn: a client that does not say how long its message is, or lies,
+// does not fill the disk, and what came in is given back.
+func TestNoRoomWhileItComesIn(t *testing.T) {
+	d, room, dir := &desk{}, atomic.Int64{}, t.TempDir()
+	room.Store(3)
+	_, c := start(t, d, lmtp.Options{TempDir: filepath.Join(dir, "gone"), Room: func(int64) error {
+		if room.Add(-1) < 0 {
+			return imap.Unavailable
+		}
+		return nil
+	}})
+	c.say("LHLO there", "250 ")
+	long := "Subject: long\r\n\r\n" + strings.Repeat(strings.Repeat("z", 76)+"\r\n", 60_000) + "."
+	for _, answer := range []string{"451 ", "250 "} { // the file's folder is made where it is missing
+		c.say("MAIL FROM:<a@example.com>", "250 ")
+		c.say("RCPT TO:<ann>", "250 ")
+		c.say("DATA", "354 ")
+		c.say(long, answer)
+		room.Store(100)
+	}
+	if n := len(d.mail["ann"]); n != 1 {
+		t.Errorf("%d messages were delivered, want 1", n)
+	}
+	if names, err := os.ReadDir(filepath.Join(dir, "gone")); err != nil || len(names) > 0 {
+		t.Errorf("%v, %v are left", names, err)
+	}
 }
