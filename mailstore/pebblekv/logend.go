@@ -50,6 +50,10 @@ func (l *logEnd) found(format string, args ...any) {
 	l.lost = append(l.lost, fmt.Sprintf(format, args...))
 }
 
+// unread is what may follow the last record of a log without being one: zeros up to the
+// end of a block, and what ends a log. A commit takes more.
+const unread = 2 * longHead
+
 // findJournal finds the epoch of the store in the folder of its journal. A store that
 // names none, or one that is not there, may have been put there by hand, out of a
 // backup: the newest epoch shows what was there before. (A restore and a repair leave
@@ -163,7 +167,7 @@ func (l *logEnd) log(log journalLog, copied bool, least uint64) error {
 		l.found("the log %s is damaged: %s", log.path, damage)
 		return nil
 	}
-	if least > end+longHead { // which is less than any chunk has
+	if least > end+unread {
 		l.found("the log %s can be read up to %d, and had %d bytes", log.path, end, least)
 		return nil
 	}
@@ -174,7 +178,7 @@ func (l *logEnd) log(log journalLog, copied bool, least uint64) error {
 	if data, err = readFile(l.fs, path, data); err != nil {
 		return err
 	}
-	if _, synced, _ := readToEnd(data, log.number); synced > end+longHead {
+	if _, synced, _ := readToEnd(data, log.number); synced > end+unread {
 		l.found("the log %s has lost its end, and %s has it", log.path, path)
 	}
 	return nil

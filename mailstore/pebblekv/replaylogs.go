@@ -199,7 +199,7 @@ func (p *replay) log(ctx context.Context, l journalLog, limit uint64) error {
 		repr, off, err := scan.next()
 		switch {
 		case err == io.EOF || err == errTorn:
-			if number, bytes := readOnDisk(p.fs, p.dir); number == l.number && bytes > uint64(scan.whole)+longHead {
+			if number, bytes := readOnDisk(p.fs, p.dir); number == l.number && bytes > uint64(scan.whole)+unread {
 				p.hole = fmt.Sprintf("%s is damaged: it can be read up to %d, and had %d bytes", name, scan.whole, bytes)
 			} else if err == errTorn {
 				p.torn = l.number
