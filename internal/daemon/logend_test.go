@@ -97,8 +97,8 @@ func usersOf(t *testing.T, s *storage) map[string]string {
 func copyLinked(t *testing.T, from *vfs.MemFS) *vfs.MemFS {
 	t.Helper()
 	to := copyDisk(t, from)
-	for _, path := range files(t, from, home+"/journal") {
-		if own := home + "/index/" + from.PathBase(path); strings.HasSuffix(path, ".log") && slices.Contains(files(t, from, home+"/index"), own) {
+	for _, path := range files(t, to, home+"/journal") {
+		if own := home + "/index/" + to.PathBase(path); strings.HasSuffix(path, ".log") && slices.Contains(files(t, to, home+"/index"), own) {
 			if err := errors.Join(to.Remove(path), to.Link(own, path)); err != nil {
 				t.Fatal(err)
 			}

@@ -275,34 +275,6 @@ func lived(t *testing.T, disk vfs.FS, seed uint64, steps int) (*state, func()) {
 	}
 }
 
-// copyDisk copies a folder into a file system of its own.
-func copyDisk(t *testing.T, from vfs.FS) *vfs.MemFS {
-	t.Helper()
-	to := vfs.NewMem()
-	var walk func(dir string)
-	walk = func(dir string) {
-		if err := to.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		names, err := from.List(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range names {
-			path := from.PathJoin(dir, strings.TrimSuffix(n, "/"))
-			if info, err := from.Stat(path); err != nil {
-				t.Fatal(err)
-			} else if info.IsDir() {
-				walk(path)
-				continue
-			}
-			put(t, to, path, get(t, from, path))
-		}
-	}
-	walk(home)
-	return to
-}
-
 func get(t *testing.T, disk vfs.FS, path string) []byte {
 	t.Helper()
 	f, err := disk.Open(path)
