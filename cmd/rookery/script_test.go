@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,8 +107,12 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Logf("[server's log]\n%s", s.log.String())
 		}
 	})
+	note := "" // what is said last on standard output, which is another pipe than that of the log
+	if slices.Contains(args, "--demo") {
+		note = "Ctrl-C ends it."
+	}
 	deadline := time.Now().Add(patience)
-	for !strings.Contains(s.log.String(), "msg=ready") {
+	for !strings.Contains(s.log.String(), "msg=ready") || !strings.Contains(s.out.String(), note) {
 		select {
 		case err := <-s.done:
 			s.done <- err
