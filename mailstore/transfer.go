@@ -48,10 +48,12 @@ type transfer struct {
 	dest        string
 	create      bool // make dest
 
-	res CopyResult
+	saved int64 // when the rows were saved: the same in memory and on disk, and in each part
+	res   CopyResult
 }
 
 func (tr *transfer) submit(ctx context.Context) error {
+	tr.saved = unixNow(tr.a.store.now())
 	err := tr.a.submit(ctx, &op{weight: 50_000, run: tr.run, large: tr.large})
 	if err == nil && tr.move {
 		tr.a.reap()
@@ -176,19 +178,18 @@ func (tr *transfer) run(t *opTx) error {
 	if err != nil {
 		return err
 	}
-	if err := t.writeCopies(dst, rows, first); err != nil {
+	if err := tr.writeCopies(t, dst, rows, first); err != nil {
 		return err
 	}
 	return tr.finish(src, dst, rows, first, nil)
 }
 
 // writeCopies writes rows of the destination, and counts their messages.
-func (t *opTx) writeCopies(dst *boxEdit, rows []sourceRow, first imap.UID) error {
-	saved := unixNow(t.a.store.now())
+func (tr *transfer) writeCopies(t *opTx, dst *boxEdit, rows []sourceRow, first imap.UID) error {
 	cols := mailindex.NewColumns(len(rows))
 	for i := range rows {
 		row := rows[i].Row
-		row.UID, row.ModSeq, row.SaveDate = first+imap.UID(i), dst.modseq, saved
+		row.UID, row.ModSeq, row.SaveDate = first+imap.UID(i), dst.modseq, tr.saved
 		row.Flags = dst.intern(&rows[i])
 		cols.Set(i, &row)
 	}
@@ -267,12 +268,11 @@ func (t *opTx) holders(msg uint64) (uint64, error) {
 func (tr *transfer) finish(src, dst *boxEdit, rows []sourceRow, first imap.UID, graves *largeExpunge) error {
 	tr.res = CopyResult{UIDValidity: dst.node.uidValidity, Source: make([]imap.UID, len(rows)), Dest: make([]imap.UID, len(rows))}
 	positions := make([]int, 0, len(rows))
-	saved := unixNow(tr.a.store.now())
 	for i := range rows {
 		row := rows[i].Row
 		tr.res.Source[i], tr.res.Dest[i] = row.UID, first+imap.UID(i)
 		positions = append(positions, rows[i].position)
-		row.UID, row.ModSeq, row.SaveDate, row.Flags = tr.res.Dest[i], dst.modseq, saved, dst.intern(&rows[i])
+		row.UID, row.ModSeq, row.SaveDate, row.Flags = tr.res.Dest[i], dst.modseq, tr.saved, dst.intern(&rows[i])
 		dst.show(&row)
 	}
 	if len(rows) == 0 {
@@ -331,7 +331,7 @@ func (tr *transfer) large() error {
 		err := tr.step(false, func(t *opTx) error {
 			dst := &boxEdit{t: t, num: st.hole.box, modseq: st.hole.modseq, kw: st.kw, oldKW: st.kw, codes: make(map[mailindex.FlagsID][]byte)}
 			dst.ed = mailindex.New(mailindex.Meta{}, st.kw.names).Edit()
-			err := t.writeCopies(dst, chunk, st.first+imap.UID(from))
+			err := tr.writeCopies(t, dst, chunk, st.first+imap.UID(from))
 			loose = dst.loose
 			return err
 		})
