@@ -128,6 +128,7 @@ func (o Options) pebble(l *listener) *pebble.Options {
 		EventListener:               l.events(),
 	}
 	p.DisableAutomaticCompactions = o.Still
+	p.Experimental.CompactionScheduler = newScheduler()
 	for i := range p.Levels {
 		if o.FileBytes > 0 {
 			p.TargetFileSizes[i] = min(tableBytes<<i, o.FileBytes/filePart)
