@@ -33,6 +33,11 @@ is. With --pid, the server's processor time is shown beside each figure; the
 last column is how much of one processor this program itself took: where that
 comes near 100 % the client is what was measured.
 
+With --pid, servers are also waited for, --settle at most, before workloads that
+measure memory or the time of single commands, and when mail has been put in:
+until they have done next to nothing for three seconds. What a server still does
+for an earlier workload is not the next one's.
+
 --grow shows how cost grows: it measures one server again and again while the
 messages of a mailbox, the connections or the accounts become more. Messages are
 multiplied by COPY, so a mailbox of 1,000,000 is there in seconds or minutes. For
@@ -84,6 +89,7 @@ func newBench(std streams) *cobra.Command {
 	fl.Uint64Var(&f.seed, "seed", 1, "another seed generates other messages")
 	fl.IntVar(&f.cfg.Rounds, "rounds", 3, "how many rounds, after one to warm up")
 	fl.DurationVar(&f.cfg.Time, "time", 2*time.Second, "how long one measurement goes on")
+	fl.DurationVar(&f.cfg.Settle, "settle", 2*time.Minute, "how long servers are waited for until they are at rest; negative: not at all")
 	fl.IntVar(&f.cfg.Connections, "connections", 8, "how many connections work side by side")
 	fl.IntVar(&f.cfg.Idle, "idle", 5000, "how many idle connections are opened to measure memory")
 	fl.BoolVar(&f.cfg.Keep, "keep", false, "keep the mailbox that is read, and use it again where it is there")

@@ -66,6 +66,11 @@ type Config struct {
 	Time time.Duration
 	// Timeout bounds one command [10 min].
 	Timeout time.Duration
+	// Settle bounds how long servers are waited for until they are at rest, after
+	// the main mailbox has been filled and before workloads that measure memory
+	// or the time of single commands [2 min]; negative: they are not waited for,
+	// nor are those whose Target.PID is not given.
+	Settle time.Duration
 	// Prefix begins the names of all mailboxes that are made [rookery-bench-].
 	// They are deleted in the end, and at the beginning if they are left over.
 	Prefix string
@@ -107,6 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 10 * time.Minute
+	}
+	if c.Settle == 0 {
+		c.Settle = 2 * time.Minute
 	}
 	if c.Prefix == "" {
 		c.Prefix = "rookery-bench-"
@@ -204,6 +212,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		b.servers = append(b.servers, s)
 		report.Servers = append(report.Servers, ServerInfo{Name: t.Name, Greeting: s.greeting, Capabilities: s.capLine, ID: s.id})
 	}
+	if _, err := b.settle(ctx, "filled", 0); err != nil {
+		return report, err
+	}
 	for i, w := range chosen {
 		r := b.measure(ctx, w, float64(i)/float64(len(chosen)), 1/float64(len(chosen)))
 		report.Results = append(report.Results, r)
@@ -233,6 +244,15 @@ func (b *bench) measure(ctx context.Context, w *workload, done, part float64) *R
 	rounds := b.cfg.Rounds
 	if w.once {
 		rounds = 1
+	}
+	if w.still {
+		var err error
+		if r.Note, err = b.settle(ctx, w.name, done); err != nil {
+			for i := range r.Sides {
+				r.Sides[i].Error = err.Error()
+			}
+			return r.finish()
+		}
 	}
 	total := float64((rounds + 1) * len(b.servers))
 	for round := range rounds + 1 {

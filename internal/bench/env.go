@@ -16,6 +16,7 @@ type workload struct {
 	extra      bool   // only where a pattern names it
 	once       bool   // one round will do
 	short      bool   // env.c gives one short command at a time; see look.go
+	still      bool   // servers must be at rest before it; see atrest.go
 	needs      need   // what the target must have
 	cap        string // what the server must announce
 	// before gets ready, and is not measured; run measures.

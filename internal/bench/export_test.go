@@ -3,7 +3,9 @@ package bench
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // ExpungeOne runs the workload of that name so many times in a mailbox of n
@@ -45,4 +47,10 @@ func ExpungeOne(ctx context.Context, cfg Config, n, times int) (left int, err er
 		}
 	})
 	return left, err
+}
+
+// AtRest waits for a process of this machine, settle at most.
+func AtRest(ctx context.Context, pid int, settle time.Duration) (bool, error) {
+	s := &server{Target: Target{PID: strconv.Itoa(pid)}, cfg: &Config{Settle: settle}}
+	return s.atRest(ctx)
 }

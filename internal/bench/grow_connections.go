@@ -20,7 +20,9 @@ func growConnections() *dimension {
 		curves: []*curve{
 			{name: "memory", what: "resident memory of the server, all in IDLE", unit: Kilobytes, needs: needPID, cap: "IDLE", before: allIdle,
 				value: func(g *growing) (float64, error) {
-					time.Sleep(2 * time.Second) // until it has come to rest
+					if _, err := g.atRest(g.ctx); err != nil {
+						return 0, err
+					}
 					return g.memory()
 				}},
 			{name: "noop", what: "NOOP of one more client while all others idle", unit: Millis, flat: true, cap: "IDLE", before: allIdle,

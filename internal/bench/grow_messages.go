@@ -214,6 +214,9 @@ func (g *growing) refill() error {
 
 // firstSelect restarts the server and opens the mailbox.
 func firstSelect(g *growing) (float64, error) {
+	if _, err := g.atRest(g.ctx); err != nil {
+		return 0, err
+	}
 	if err := g.restart(g.ctx); err != nil {
 		return 0, err
 	}

@@ -93,8 +93,8 @@ func (r *Report) notes() []string {
 			case len(s.Samples) > 0 && s.Samples[0].P99 > 0:
 				notes = append(notes, what+"99th percentile "+number(s.Samples[len(s.Samples)-1].P99)+" ms")
 			case len(s.Samples) > 0 && s.Samples[0].RSS > 0:
-				notes = append(notes, fmt.Sprintf("%s%s kB of resident memory; %.2f s of processor time in 2 s of idleness of %d connections",
-					what, number(s.Samples[0].RSS), s.Samples[0].Server, s.Samples[0].Ops))
+				notes = append(notes, fmt.Sprintf("%s%s kB of resident memory; %.2f s of processor time in %.0f s of idleness of %d connections",
+					what, number(s.Samples[0].RSS), s.Samples[0].Server, s.Samples[0].Seconds, s.Samples[0].Ops))
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func workloads() []*workload {
 
 func opening() []*workload {
 	return []*workload{
-		{name: "select-first", what: "the first SELECT after a restart", unit: Millis, needs: needRestart,
+		{name: "select-first", what: "the first SELECT after a restart", unit: Millis, needs: needRestart, still: true,
 			before: func(e *env) error {
 				err := e.restart(e.ctx)
 				if err == nil {
@@ -43,10 +43,10 @@ func opening() []*workload {
 			run: func(e *env) (Sample, error) {
 				return e.timed(func() (int64, int64, error) { return 1, 0, e.c.expect("SELECT "+e.main(), 3) })
 			}},
-		{name: "select", what: "SELECT again", unit: PerSecond, short: true,
+		{name: "select", what: "SELECT again", unit: PerSecond, short: true, still: true,
 			before: func(e *env) error { _, err := e.open(e.main()); return err },
 			run:    repeating(func(e *env) string { return "SELECT " + e.main() }, 3)},
-		{name: "status", what: "STATUS", unit: PerSecond, short: true,
+		{name: "status", what: "STATUS", unit: PerSecond, short: true, still: true,
 			before: func(e *env) (err error) { e.c, err = e.dial(0); return err },
 			run:    repeating(func(e *env) string { return "STATUS " + e.main() + " (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)" }, 1)},
 	}
@@ -118,7 +118,7 @@ func fetching() []*workload {
 			before: openFresh, run: fetchAll(thunderbird)},
 		{name: "fetch-headers", what: "the same again", unit: PerSecond, before: openWarm(thunderbird), run: fetchAgain(thunderbird)},
 		{name: "fetch-bodies", what: "FETCH 1:* BODY.PEEK[]", unit: Megabytes, before: openMain, run: fetchAgain("FETCH 1:* BODY.PEEK[]")},
-		{name: "fetch-one", what: "BODY.PEEK[] of one random message at a time", unit: PerSecond, short: true, before: openMain,
+		{name: "fetch-one", what: "BODY.PEEK[] of one random message at a time", unit: PerSecond, short: true, still: true, before: openMain,
 			run: func(e *env) (Sample, error) {
 				rng := random(1)
 				return e.repeat(func() (int64, int64, error) {
@@ -144,7 +144,7 @@ func storing() []*workload {
 				}
 				return s, err
 			}},
-		{name: "store-8", what: "single STOREs side by side in one mailbox", unit: PerSecond, run: storeSingle},
+		{name: "store-8", what: "single STOREs side by side in one mailbox", unit: PerSecond, still: true, run: storeSingle},
 	}
 }
 

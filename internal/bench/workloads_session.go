@@ -14,9 +14,9 @@ func others() []*workload {
 	return []*workload{
 		{name: "session-8", what: "LOGIN, LIST, STATUS, APPEND, SELECT, FETCH of the newest, STORE, SEARCH UNSEEN, LOGOUT, side by side, a user each; commands",
 			unit: PerSecond, run: sessions},
-		{name: "exists-latency", what: "from APPEND's OK to EXISTS in an idling session, median", unit: Millis, cap: "IDLE", run: existsLatency},
+		{name: "exists-latency", what: "from APPEND's OK to EXISTS in an idling session, median", unit: Millis, cap: "IDLE", still: true, run: existsLatency},
 		{name: "idle-memory", what: "memory of one idle connection, SELECTed and in IDLE (proportional share)", unit: Kilobytes,
-			needs: needPID, cap: "IDLE", once: true, run: idleMemory},
+			needs: needPID, cap: "IDLE", once: true, still: true, run: idleMemory},
 	}
 }
 
@@ -148,12 +148,19 @@ func existsLatency(e *env) (Sample, error) {
 	return s, err
 }
 
+// idleness is how long the processor time of a server without work is measured.
+const idleness = 5 * time.Second
+
 // idleMemory opens many connections that do nothing, and compares the memory of
-// the server's processes: right after a restart where that is possible. Processor time is that of two seconds of idleness.
+// the server's processes at rest: after a restart where that is possible. Processor
+// time is that of some seconds of idleness.
 func idleMemory(e *env) (Sample, error) {
 	n := e.cfg.Idle
 	if e.Restart != "" { // so that memory that the server holds free is not used
 		if err := e.restart(e.ctx); err != nil {
+			return Sample{}, err
+		}
+		if _, err := e.atRest(e.ctx); err != nil {
 			return Sample{}, err
 		}
 	}
@@ -169,12 +176,14 @@ func idleMemory(e *env) (Sample, error) {
 	if err := e.openIdle(n); err != nil {
 		return Sample{}, err
 	}
-	time.Sleep(2 * time.Second) // until the server has come to rest
+	if _, err := e.atRest(e.ctx); err != nil {
+		return Sample{}, err
+	}
 	after, err := e.usage(true)
 	if err != nil {
 		return Sample{}, err
 	}
-	s, err := e.timed(func() (int64, int64, error) { time.Sleep(2 * time.Second); return int64(n), 0, nil })
+	s, err := e.timed(func() (int64, int64, error) { time.Sleep(idleness); return int64(n), 0, nil })
 	s.Figure = float64(after.pss-before.pss) / 1000 / float64(n)
 	s.RSS = float64(after.rss-before.rss) / 1000 / float64(n)
 	return s, err
