@@ -24,14 +24,17 @@ as many as --users says) with one password, as the workloads of several users
 want. The password may also come from $ROOKERY_BENCH_PASSWORD.
 
 It makes mailboxes that begin with rookery-bench-, fills them with generated
-mail or that of --mail, and deletes them in the end. With --lmtp, mail is also
-delivered to INBOX, and removed again.
+mail or that of --mail, and deletes them in the end, also after Ctrl-C. With
+--lmtp, mail is also delivered to INBOX, and removed again.
 
-Each figure is the median of several rounds. With --against, the servers take
+Each figure is the median of several rounds. A server that takes three times as
+long as its rounds should gets no further one, and what was measured without TLS
+just before takes half of the time over TLS. With --against, the servers take
 turns, round by round, and the ratio says how many times better the first one
-is. With --pid, the server's processor time is shown beside each figure; the
-last column is how much of one processor this program itself took: where that
-comes near 100 % the client is what was measured.
+is. With --pid, the server's processor time and its memory are shown beside each
+figure (memory is resident, each process's proportional share, and needs the
+right to look at the process); the last column is how much of one processor this
+program itself took: where that comes near 100 % the client is what was measured.
 
 With --pid, servers are also waited for, --settle at most, before workloads that
 measure memory or the time of single commands, and when mail has been put in:
@@ -79,7 +82,7 @@ func newBench(std streams) *cobra.Command {
 	fl.StringVar(&f.targets[1].Addr, "against", "", "the `address` of a second server to compare with")
 	f.addTarget(cmd, 1, "against-", " of the second server")
 	fl.IntVar(&f.cfg.Users, "users", 8, "how many users a %d stands for")
-	fl.StringVar(&f.run, "run", "", "the `workloads` to run, names or patterns (fetch-*) with commas between; default: all but the extra ones")
+	fl.StringVar(&f.run, "run", "", "the `workloads` to run, names or patterns (fetch-*) with commas between; default: all, those over TLS (*+tls) where an address for it is given")
 	fl.BoolVar(&f.list, "list", false, "list the workloads and end")
 	fl.StringVar(&f.grow, "grow", "", "measure how cost grows with `what`: messages, connections or accounts")
 	fl.IntSliceVar(&f.sizes, "sizes", nil, "the `sizes` to grow through, with commas between")
@@ -112,6 +115,7 @@ func (f *benchFlags) addTarget(cmd *cobra.Command, i int, prefix, of string) {
 	fl.StringVar(&t.TLS, prefix+"tls", "", "the `address` for IMAP over TLS"+of)
 	fl.StringVar(&t.LMTP, prefix+"lmtp", "", "the `address` for LMTP"+of+", host:port or unix:PATH")
 	fl.StringVar(&t.PID, prefix+"pid", "", "the `process`"+of+" where it runs on this machine: its number, or a file (a path with a /) that has it; its children count too")
+	fl.StringVar(&t.Data, prefix+"data", "", "the `folder` of this machine where the server keeps its mail"+of+", to measure disk space")
 	fl.StringVar(&t.Restart, prefix+"restart", "", "a shell `command` that restarts the server"+of+", for select-first")
 }
 
@@ -181,7 +185,7 @@ func (f *benchFlags) measure(cmd *cobra.Command, std streams) error {
 	report, err := bench.Run(cmd.Context(), f.cfg)
 	p.clear()
 	if report == nil {
-		return err
+		return usage("%w", err)
 	}
 	if len(report.Results) == 0 && !f.json {
 		return err
@@ -202,11 +206,7 @@ func (f *benchFlags) print(out io.Writer, report interface{ Table(markdown bool)
 
 func listWorkloads(out io.Writer) error {
 	for _, w := range bench.Workloads() {
-		extra := ""
-		if w.Extra {
-			extra = " (extra)"
-		}
-		if _, err := fmt.Fprintf(out, "%-26s %-5s %s%s\n", w.Name, w.Unit, w.What, extra); err != nil {
+		if _, err := fmt.Fprintf(out, "%-26s %-5s %s\n", w.Name, w.Unit, w.What); err != nil {
 			return err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,14 +40,17 @@ type Target struct {
 	// the server is ready; empty: workloads that need it are left out. It runs
 	// with this program's rights, so it must come from who runs it.
 	Restart string
+	// Data is the folder of this machine where the server keeps its mail; empty:
+	// workloads that look at its size are left out.
+	Data string
 }
 
 // Config says what to run. Zero values stand for the defaults in brackets.
 type Config struct {
 	// Targets are one server, or two to compare.
 	Targets []Target
-	// Patterns choose workloads by name, as path.Match has it; none: all that
-	// are not marked as extra.
+	// Patterns choose workloads by name, as path.Match has it; none: all, those
+	// over TLS if a target has an address for it.
 	Patterns []string
 	// Mail is what is put into mailboxes.
 	Mail *Mail
@@ -59,7 +62,10 @@ type Config struct {
 	// side [8], Idle how many idle connections are opened [5,000].
 	Connections, Idle int
 	// Rounds is how many measurements the median is of [3]. Before them is one
-	// that is not counted.
+	// that is not counted, but for workloads whose point is that nothing is warm.
+	// Over TLS there are as many of half the time if the workload was measured
+	// without TLS just before. A server that takes very long gets fewer: see
+	// patience.
 	Rounds int
 	// Time is how long one measurement goes on where it is repeated [2 s]. One
 	// that takes longer is let finish.
@@ -147,7 +153,7 @@ func (c Config) withDefaults() (Config, error) {
 func Workloads() []Info {
 	var infos []Info
 	for _, w := range workloads() {
-		infos = append(infos, Info{Name: w.name, What: w.what, Unit: w.unit, Extra: w.extra})
+		infos = append(infos, Info{Name: w.name, What: w.what, Unit: w.unit})
 	}
 	return infos
 }
@@ -156,16 +162,15 @@ func Workloads() []Info {
 type Info struct {
 	Name, What string
 	Unit       Unit
-	// Extra workloads run only where a pattern names them.
-	Extra bool
 }
 
-// choose returns the workloads that patterns name, in the order of the list.
-func choose(patterns []string) ([]*workload, error) {
+// choose returns the workloads that patterns name, in the order of the list;
+// without patterns all, with those over TLS or without them.
+func choose(patterns []string, overTLS bool) ([]*workload, error) {
 	var chosen []*workload
 	used := make([]bool, len(patterns))
 	for _, w := range workloads() {
-		take := len(patterns) == 0 && !w.extra
+		take := len(patterns) == 0 && (overTLS || !w.tls)
 		for i, p := range patterns {
 			ok, err := path.Match(p, w.name)
 			if err != nil {
@@ -188,47 +193,63 @@ func choose(patterns []string) ([]*workload, error) {
 }
 
 // Run measures. Where a workload fails, its result has the error and the others
-// go on; the error returned is about everything, such as a server that cannot
-// be reached. The report is whole as far as it came.
+// go on, and in the end Run returns ErrFailed. Other errors end it, such as a
+// server that cannot be reached any more. The report, nil where nothing could be
+// begun, is whole as far as it came.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := choose(cfg.Patterns)
+	overTLS := slices.ContainsFunc(cfg.Targets, func(t Target) bool { return t.TLS != "" })
+	chosen, err := choose(cfg.Patterns, overTLS)
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{cfg: cfg}
+	b := &bench{cfg: cfg, measured: make(map[string]bool)}
 	report := &Report{Begun: time.Now().UTC().Truncate(time.Second), Machine: machine(), Mail: cfg.Mail.Summary(),
 		Messages: cfg.Messages, Rounds: cfg.Rounds, Seconds: cfg.Time.Seconds()}
-	defer b.clean()
+	defer func() {
+		for _, s := range b.servers {
+			report.Servers = append(report.Servers, s.info)
+		}
+		b.clean()
+	}()
 	for _, t := range cfg.Targets {
 		s := &server{Target: t, cfg: &cfg}
-		cfg.Reporter.Step("filling "+t.Name, 0)
-		if err := s.open(ctx); err != nil {
+		b.servers = append(b.servers, s)
+		if err := s.open(ctx); ctx.Err() != nil {
+			return report, ctx.Err()
+		} else if err != nil {
 			return report, fmt.Errorf("%s: %w", t.Name, err)
 		}
-		b.servers = append(b.servers, s)
-		report.Servers = append(report.Servers, ServerInfo{Name: t.Name, Greeting: s.greeting, Capabilities: s.capLine, ID: s.id})
 	}
 	if _, err := b.settle(ctx, "filled", 0); err != nil {
 		return report, err
 	}
 	for i, w := range chosen {
-		r := b.measure(ctx, w, float64(i)/float64(len(chosen)), 1/float64(len(chosen)))
+		r, err := b.measure(ctx, w, float64(i)/float64(len(chosen)), 1/float64(len(chosen)))
 		report.Results = append(report.Results, r)
+		b.measured[w.name] = true
 		cfg.Reporter.Done(r)
-		if ctx.Err() != nil {
-			return report, ctx.Err()
+		if err != nil {
+			return report, err
 		}
+	}
+	if failed := report.failed(); len(failed) > 0 {
+		return report, fmt.Errorf("%w: %s", ErrFailed, strings.Join(failed, ", "))
 	}
 	return report, nil
 }
 
+// ErrFailed is wrapped by the error of a Run of which all workloads had their
+// turn, but some have failed: their results say why.
+var ErrFailed = errors.New("workloads have failed")
+
 type bench struct {
-	cfg     Config
-	servers []*server
+	cfg      Config
+	servers  []*server
+	measured map[string]bool // names of workloads
 }
 
 func (b *bench) clean() {
@@ -237,89 +258,19 @@ func (b *bench) clean() {
 	}
 }
 
-// measure runs all rounds of one workload. The servers take turns, and who
-// begins changes, so that what else the machine does hits both alike.
-func (b *bench) measure(ctx context.Context, w *workload, done, part float64) *Result {
-	r := &Result{Workload: w.name, What: w.what, Unit: w.unit, Sides: make([]Side, len(b.servers))}
-	rounds := b.cfg.Rounds
-	if w.once {
-		rounds = 1
-	}
-	if w.still {
-		var err error
-		if r.Note, err = b.settle(ctx, w.name, done); err != nil {
-			for i := range r.Sides {
-				r.Sides[i].Error = err.Error()
-			}
-			return r.finish()
-		}
-	}
-	total := float64((rounds + 1) * len(b.servers))
-	for round := range rounds + 1 {
-		if w.once && round == 0 {
-			continue
-		}
-		for turn := range b.servers {
-			i := turn
-			if round%2 == 1 {
-				i = len(b.servers) - 1 - turn
-			}
-			side := &r.Sides[i]
-			if side.Skipped != "" || side.Error != "" {
-				continue
-			}
-			s := b.servers[i]
-			if why := s.lacks(w); why != "" {
-				side.Skipped = why
-				continue
-			}
-			what := fmt.Sprintf("%s, round %d of %d, %s", w.name, round, rounds, s.Name)
-			if round == 0 {
-				what = fmt.Sprintf("%s, warming up, %s", w.name, s.Name)
-			}
-			b.cfg.Reporter.Step(what, done+part*float64(round*len(b.servers)+turn)/total)
-			sample, err := s.run(ctx, w, round == 0)
-			switch {
-			case ctx.Err() != nil:
-				side.Error = "interrupted"
-				return r.finish()
-			case err != nil:
-				side.Error = err.Error()
-			case round > 0:
-				side.Samples = append(side.Samples, sample)
-			}
-		}
-	}
-	return r.finish()
-}
-
-// run does one measurement.
-func (s *server) run(ctx context.Context, w *workload, warm bool) (sample Sample, err error) {
-	e := &env{ctx: ctx, server: s, w: w, time: s.cfg.Time}
-	if warm {
-		e.time = min(e.time, time.Second)
-	}
-	defer func() { err = errors.Join(err, e.end()) }()
-	if w.before != nil {
-		if err := w.before(e); err != nil {
-			return sample, fmt.Errorf("getting ready: %w", err)
-		}
-	}
-	runtime.GC() // what getting ready has left is not the measurement's
-	return w.run(e)
-}
-
 // lacks says why a workload cannot run here, or returns "".
 func (s *server) lacks(w *workload) string {
 	switch {
 	case w.tls && s.TLS == "":
 		return "no address for TLS is given"
-	case !w.tls && w.needs&needLMTP == 0 && s.Addr == "":
+	case !w.tls && w.needs&(needLMTP|needData) == 0 && s.Addr == "":
 		return "no address without TLS is given"
 	case w.needs&needLMTP != 0 && s.LMTP == "":
 		return "no address for LMTP is given"
 	case w.needs&needPID != 0 && s.PID == "":
 		return "the server's process is not given"
+	case w.needs&needData != 0 && s.Data == "":
+		return "the server's folder is not given"
 	case w.needs&needRestart != 0 && s.Restart == "":
 		return "no command to restart the server is given"
 	case w.cap != "" && !s.caps[w.cap]:

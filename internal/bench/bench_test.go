@@ -2,7 +2,6 @@ package bench_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -136,19 +135,7 @@ func TestLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for user, password := range users {
-		nc, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		if _, err := io.WriteString(nc, "a LOGIN "+user+" "+password+"\r\nb LIST \"\" *\r\nc LOGOUT\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		said, err := io.ReadAll(nc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(said), "rookery-bench") {
+		if said := converse(t, addr, "a LOGIN "+user+" "+password, `b LIST "" *`); strings.Contains(said, "rookery-bench") {
 			t.Errorf("mailboxes are left over:\n%s", said)
 		}
 	}
@@ -169,7 +156,7 @@ func TestRefused(t *testing.T) {
 		"no address":  {bench.Config{Mail: mail, Targets: []bench.Target{{User: "u"}}}, "neither an address"},
 		"no mail":     {bench.Config{Targets: []bench.Target{{Addr: addr}}}, "no mail"},
 		"no workload": {bench.Config{Mail: mail, Targets: []bench.Target{{Addr: addr}}, Patterns: []string{"nonsense"}}, `"nonsense"`},
-		"password":    {bench.Config{Mail: mail, Targets: []bench.Target{{Addr: addr, User: "u", Password: "q"}}}, "LOGIN"},
+		"password":    {bench.Config{Mail: mail, Targets: []bench.Target{{Addr: addr, User: "u", Password: "q"}}}, "log in as u"},
 	} {
 		if _, err := bench.Run(context.Background(), tc.cfg); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: the error is %v, which should speak of %s", name, err, tc.want)

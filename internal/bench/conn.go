@@ -235,8 +235,16 @@ func (c *conn) expect(command string, atLeast int) error {
 
 // login logs in.
 func (c *conn) login(user, password string) error {
-	_, err := c.do("LOGIN " + quote(user) + " " + quote(password))
-	return err
+	c.nextTag()
+	c.out = append(c.out, "LOGIN "+quote(user)+" "+quote(password)+"\r\n"...)
+	err := c.send()
+	if err == nil {
+		_, err = c.await(c.tag, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("to log in as %s: %w", user, err) // the password is nobody's business
+	}
+	return nil
 }
 
 // appendAll appends messages with one command. Without LITERAL+ it waits for the

@@ -13,8 +13,9 @@ type workload struct {
 	name, what string
 	unit       Unit
 	tls        bool   // over TLS
-	extra      bool   // only where a pattern names it
+	plain      bool   // there is no such workload over TLS
 	once       bool   // one round will do
+	first      bool   // what is done for the first time: there is nothing to warm up
 	short      bool   // env.c gives one short command at a time; see look.go
 	still      bool   // servers must be at rest before it; see atrest.go
 	needs      need   // what the target must have
@@ -30,6 +31,7 @@ const (
 	needLMTP need = 1 << iota
 	needPID
 	needRestart
+	needData
 )
 
 // env is one measurement: what a workload works with.

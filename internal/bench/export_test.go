@@ -54,3 +54,6 @@ func AtRest(ctx context.Context, pid int, settle time.Duration) (bool, error) {
 	s := &server{Target: Target{PID: strconv.Itoa(pid)}, cfg: &Config{Settle: settle}}
 	return s.atRest(ctx)
 }
+
+// FolderSize is folderSize.
+func FolderSize(path string) (int64, error) { return folderSize(path) }

@@ -131,7 +131,7 @@ func Grow(ctx context.Context, cfg Config, by string, sizes []int) (*Growth, err
 	if err := s.look(ctx); err != nil {
 		return report, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	report.Server = ServerInfo{Name: s.Name, Greeting: s.greeting, Capabilities: s.capLine, ID: s.id}
+	report.Server = s.info
 	defer g.close()
 	defer s.clean(false)
 	if err := d.begin(g); err != nil {

@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,6 +23,9 @@ type usage struct {
 	// rss and pss are resident memory in bytes: the sum of it, which counts
 	// shared pages for each process, and the sum of proportional shares.
 	rss, pss int64
+	// peak is the most that has been resident since the start of the process, in
+	// bytes, where there is only one; otherwise 0.
+	peak int64
 }
 
 // processTree reads the processor time of a process and all its descendants.
@@ -56,11 +61,19 @@ func processTree(pid int, memory bool) (usage, error) {
 		u.processes++
 		if memory {
 			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p))
+			if errors.Is(err, fs.ErrPermission) {
+				return usage{}, fmt.Errorf("the memory of process %d: %w (run as its user, or as root)", p, err)
+			}
 			if err != nil {
-				continue
+				continue // it has ended meanwhile
 			}
 			u.rss += kilobytes(procField(string(b), "Rss")) * 1024
 			u.pss += kilobytes(procField(string(b), "Pss")) * 1024
+		}
+	}
+	if memory && u.processes == 1 {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+			u.peak = kilobytes(procField(string(b), "VmHWM")) * 1024
 		}
 	}
 	return u, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,10 +18,11 @@ const (
 	Megabytes Unit = "MB/s"
 	Millis    Unit = "ms"
 	Kilobytes Unit = "kB"
+	Resident  Unit = "MB"
 )
 
 // lessIsBetter reports whether a small figure is a good one.
-func (u Unit) lessIsBetter() bool { return u == Millis || u == Kilobytes }
+func (u Unit) lessIsBetter() bool { return u == Millis || u == Kilobytes || u == Resident }
 
 // A Report is everything that a run has found. Its JSON form is that of
 // `rookery bench --json`.
@@ -49,6 +51,11 @@ type ServerInfo struct {
 	Greeting     string `json:"greeting"`
 	Capabilities string `json:"capabilities"`
 	ID           string `json:"id,omitempty"` // the answer to ID, RFC 2971
+	// Memory is the most that was resident after a measurement, in MB (the sum of
+	// the proportional shares of its processes), Peak the most at any time, where
+	// the server is one process; 0: not known.
+	Memory float64 `json:"memory,omitempty"`
+	Peak   float64 `json:"peak,omitempty"`
 }
 
 // A Result is that of one workload.
@@ -86,6 +93,10 @@ type Sample struct {
 	// Figure stands in place of what Ops, Bytes and Seconds give, for workloads
 	// that measure something else: a latency, memory.
 	Figure float64 `json:"figure,omitempty"`
+	// Memory is that of the server's processes after the measurement, with its
+	// connections still open, in MB: the sum of their proportional shares of what
+	// is resident (0: not known).
+	Memory float64 `json:"memory,omitempty"`
 	// P99 is the 99th percentile beside a Figure that is a median.
 	P99 float64 `json:"p99,omitempty"`
 	// RSS is the resident memory per connection where Figure is the
@@ -134,6 +145,16 @@ func (r *Result) finish() *Result {
 	return r
 }
 
+// failed names the workloads that have failed.
+func (r *Report) failed() (names []string) {
+	for _, res := range r.Results {
+		if slices.ContainsFunc(res.Sides, func(s Side) bool { return s.Error != "" }) {
+			names = append(names, res.Workload)
+		}
+	}
+	return names
+}
+
 // serverCPU returns the median of the server's microseconds per operation, and
 // clientShare that of the client's part of the time that passed.
 func (s *Side) serverCPU() float64 {
@@ -144,6 +165,14 @@ func (s *Side) serverCPU() float64 {
 		}
 	}
 	return median(v)
+}
+
+// memory returns the greatest of the samples, in MB.
+func (s *Side) memory() (most float64) {
+	for i := range s.Samples {
+		most = max(most, s.Samples[i].Memory)
+	}
+	return most
 }
 
 func (s *Side) clientShare() float64 {

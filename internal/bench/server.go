@@ -10,18 +10,23 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // server is a target under measurement.
 type server struct {
 	Target
-	cfg      *Config
-	caps     map[string]bool // after login
-	capLine  string
-	greeting string
-	id       string
-	made     int // mailboxes so far, for their names
+	cfg  *Config
+	info ServerInfo
+	caps map[string]bool // after login
+	made int             // mailboxes so far, for their names
+	done float64         // which part of all is done, for progress
+	// delivering says that there may be messages in the INBOX of users that are
+	// to be removed.
+	delivering bool
+	empty      int64 // size of Data before the main mailbox was filled; -1: not known
 }
 
 // main is the mailbox that most workloads read.
@@ -85,20 +90,26 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.cfg.Keep {
 		if n, err := s.count(c, s.main()); err == nil && n == s.cfg.Messages {
+			s.empty = -1
 			return nil
 		}
 	}
 	s.clean(false)
+	if s.Data != "" {
+		if s.empty, err = folderSize(s.Data); err != nil {
+			return fmt.Errorf("the size of the server's folder: %w", err)
+		}
+	}
 	return s.fill(ctx, 0, s.main(), s.cfg.Messages)
 }
 
 // ask finds out what the server is and can do.
 func (s *server) ask(c *conn) error {
-	s.greeting = c.greeting
+	s.info = ServerInfo{Name: s.Name, Greeting: c.greeting}
 	s.caps = make(map[string]bool)
 	if _, err := c.collect("CAPABILITY", func(line []byte) {
 		if rest, ok := strings.CutPrefix(string(line), "* CAPABILITY "); ok {
-			s.capLine = rest
+			s.info.Capabilities = rest
 			for name := range strings.FieldsSeq(rest) {
 				s.caps[strings.ToUpper(name)] = true
 			}
@@ -108,7 +119,7 @@ func (s *server) ask(c *conn) error {
 	}
 	c.caps = s.caps
 	if s.caps["ID"] {
-		if _, err := c.collect("ID NIL", func(line []byte) { s.id = strings.TrimPrefix(string(line), "* ID ") }); err != nil {
+		if _, err := c.collect("ID NIL", func(line []byte) { s.info.ID = strings.TrimPrefix(string(line), "* ID ") }); err != nil {
 			return err
 		}
 	}
@@ -126,6 +137,9 @@ func (s *server) count(c *conn, mailbox string) (n int, err error) {
 	return n, err
 }
 
+// fillers is how many connections fill a mailbox.
+const fillers = 4
+
 // fill makes a mailbox of the i-th user and puts n messages in.
 func (s *server) fill(ctx context.Context, i int, mailbox string, n int) error {
 	c, err := s.login(ctx, false, i)
@@ -136,21 +150,54 @@ func (s *server) fill(ctx context.Context, i int, mailbox string, n int) error {
 	if _, err := c.do("CREATE " + mailbox); err != nil {
 		return err
 	}
+	tell := func(done int) {
+		s.cfg.Reporter.Step(fmt.Sprintf("filling %s: %d of %d messages", s.Name, done, n), s.done)
+	}
+	tell(0)
+	var begun atomic.Int64
+	errs := make([]error, fillers)
+	var wg sync.WaitGroup
+	for f := range errs {
+		wg.Go(func() {
+			errs[f] = s.fillPart(ctx, i, mailbox, n, func(batch int) int {
+				at := int(begun.Add(int64(batch))) - batch
+				if f == 0 && at < n {
+					tell(at)
+				}
+				return at
+			})
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if got, err := s.count(c, mailbox); err != nil || got != n {
+		return errors.Join(err, fmt.Errorf("mailbox %s has %d messages, %d were put in", mailbox, got, n))
+	}
+	return nil
+}
+
+// fillPart appends messages in batches, for whose beginnings it asks next, until
+// n is reached.
+func (s *server) fillPart(ctx context.Context, i int, mailbox string, n int, next func(batch int) int) error {
+	c, err := s.login(ctx, false, i)
+	if err != nil {
+		return err
+	}
+	defer c.close()
 	batch := 1
 	if s.caps["MULTIAPPEND"] {
 		batch = 50
 	}
-	for done := 0; done < n; done += batch {
-		messages := make([]message, min(batch, n-done))
-		for i := range messages {
-			messages[i] = s.cfg.Mail.takeAt(done + i)
+	for at := next(batch); at < n; at = next(batch) {
+		messages := make([]message, min(batch, n-at))
+		for k := range messages {
+			messages[k] = s.cfg.Mail.takeAt(at + k)
 		}
 		if err := c.appendAll(mailbox, messages...); err != nil {
 			return err
 		}
-	}
-	if got, err := s.count(c, mailbox); err != nil || got != n {
-		return errors.Join(err, fmt.Errorf("mailbox %s has %d messages, %d were put in", mailbox, got, n))
 	}
 	return nil
 }
@@ -164,7 +211,8 @@ func (s *server) take(n int) []message {
 }
 
 // clean deletes the mailboxes that this program has made, for all users, but the
-// main one where keep is set. What cannot be deleted stays.
+// main one where keep is set, and what an interrupted workload has delivered. What
+// cannot be deleted stays.
 func (s *server) clean(keep bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -190,6 +238,9 @@ func (s *server) clean(keep bool) {
 			}
 		}
 		c.close()
+		if s.delivering {
+			_ = s.removeDelivered(ctx, i)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -11,9 +12,12 @@ import (
 // Table writes the results for people: as a table of text, or of Markdown, and a
 // second one of what TLS costs.
 func (r *Report) Table(markdown bool) string {
-	rows := [][]string{r.header()}
+	memory := slices.ContainsFunc(r.Results, func(res *Result) bool {
+		return slices.ContainsFunc(res.Sides, func(s Side) bool { return s.memory() > 0 })
+	})
+	rows := [][]string{r.header(memory)}
 	for _, res := range r.Results {
-		rows = append(rows, res.row())
+		rows = append(rows, res.row(memory))
 	}
 	write := writeText
 	if markdown {
@@ -38,10 +42,13 @@ func (r *Report) Table(markdown bool) string {
 	return b.String()
 }
 
-func (r *Report) header() []string {
+func (r *Report) header(memory bool) []string {
 	h := []string{"workload", "unit"}
 	for _, s := range r.Servers {
 		h = append(h, s.Name, "µs CPU/op")
+		if memory {
+			h = append(h, "MB")
+		}
 	}
 	if len(r.Servers) == 2 {
 		h = append(h, "ratio")
@@ -49,7 +56,7 @@ func (r *Report) header() []string {
 	return append(h, "client")
 }
 
-func (r *Result) row() []string {
+func (r *Result) row(memory bool) []string {
 	row := []string{r.Workload, string(r.Unit)}
 	client := 0.0
 	for i := range r.Sides {
@@ -62,6 +69,9 @@ func (r *Result) row() []string {
 			value = "-"
 		}
 		row = append(row, value, number(s.serverCPU()))
+		if memory {
+			row = append(row, number(s.memory()))
+		}
 		client = max(client, s.clientShare())
 	}
 	if len(r.Sides) == 2 {
@@ -70,6 +80,9 @@ func (r *Result) row() []string {
 			ratio = number(r.Ratio)
 		}
 		row = append(row, ratio)
+	}
+	if client == 0 {
+		return append(row, "")
 	}
 	return append(row, fmt.Sprintf("%.0f %%", client*100))
 }
@@ -96,6 +109,14 @@ func (r *Report) notes() []string {
 				notes = append(notes, fmt.Sprintf("%s%s kB of resident memory; %.2f s of processor time in %.0f s of idleness of %d connections",
 					what, number(s.Samples[0].RSS), s.Samples[0].Server, s.Samples[0].Seconds, s.Samples[0].Ops))
 			}
+		}
+	}
+	for _, s := range r.Servers {
+		switch {
+		case s.Peak > 0:
+			notes = append(notes, fmt.Sprintf("%s: %s MB of resident memory at most, %s after a measurement", s.Name, number(s.Peak), number(s.Memory)))
+		case s.Memory > 0:
+			notes = append(notes, fmt.Sprintf("%s: %s MB of resident memory at most after a measurement", s.Name, number(s.Memory)))
 		}
 	}
 	return notes

@@ -16,15 +16,13 @@ const (
 
 // workloads is the list of all workloads, in the order in which they run.
 func workloads() []*workload {
-	list := slices.Concat(writing(), opening(), fetching(), storing(), searching(), moving(), others())
-	inTLS := map[string]bool{"login": true, "append-8": true, "fetch-flags": true, "fetch-bodies": true, "fetch-one": true, "session-8": true, "idle-memory": true}
+	list := slices.Concat([]*workload{onDisk()}, writing(), opening(), fetching(), storing(), searching(), moving(), others())
 	for _, w := range list {
-		if w.needs&(needLMTP|needRestart) != 0 {
+		if w.plain {
 			continue
 		}
 		over := *w
-		over.name, over.what = w.name+overTLS, w.what+", over TLS"
-		over.tls, over.extra = true, !inTLS[w.name]
+		over.name, over.what, over.tls = w.name+overTLS, w.what+", over TLS", true
 		list = append(list, &over)
 	}
 	return list
@@ -42,6 +40,12 @@ func opening() []*workload {
 			},
 			run: func(e *env) (Sample, error) {
 				return e.timed(func() (int64, int64, error) { return 1, 0, e.c.expect("SELECT "+e.main(), 3) })
+			}},
+		{name: "memory", what: "resident memory at rest, one session in the mailbox (proportional share)", unit: Resident, needs: needPID, once: true, plain: true, still: true,
+			before: openMain,
+			run: func(e *env) (Sample, error) {
+				u, err := e.usage(true)
+				return Sample{Ops: 1, Figure: float64(u.pss) / 1e6}, err
 			}},
 		{name: "select", what: "SELECT again", unit: PerSecond, short: true, still: true,
 			before: func(e *env) error { _, err := e.open(e.main()); return err },
@@ -111,10 +115,10 @@ func fetching() []*workload {
 	const flags = "UID FETCH 1:* (UID FLAGS)"
 	return []*workload{
 		{name: "fetch-flags", what: "UID FETCH 1:* (UID FLAGS)", unit: PerSecond, before: openWarm(flags), run: fetchAgain(flags)},
-		{name: "fetch-envelope-first", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest, first time", unit: PerSecond,
+		{name: "fetch-envelope-first", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest, first time", unit: PerSecond, first: true,
 			before: openFresh, run: fetchAll(envelopes)},
 		{name: "fetch-envelope", what: "the same again", unit: PerSecond, before: openWarm(envelopes), run: fetchAgain(envelopes)},
-		{name: "fetch-headers-first", what: "FETCH 1:* of the header fields that Thunderbird asks for, first time", unit: PerSecond,
+		{name: "fetch-headers-first", what: "FETCH 1:* of the header fields that Thunderbird asks for, first time", unit: PerSecond, first: true,
 			before: openFresh, run: fetchAll(thunderbird)},
 		{name: "fetch-headers", what: "the same again", unit: PerSecond, before: openWarm(thunderbird), run: fetchAgain(thunderbird)},
 		{name: "fetch-bodies", what: "FETCH 1:* BODY.PEEK[]", unit: Megabytes, before: openMain, run: fetchAgain("FETCH 1:* BODY.PEEK[]")},

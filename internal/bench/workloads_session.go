@@ -30,28 +30,41 @@ func sessions(e *env) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
+	errs := make([]error, n)
+	var wg sync.WaitGroup
 	for i, c := range conns {
-		if i > 0 && e.user(i) == e.user(0) {
+		if i > 0 && (i >= e.cfg.Users || e.user(i) == e.user(0)) {
 			break
 		}
-		for range sessionMail / 10 {
-			if e.caps["MULTIAPPEND"] {
-				err = c.appendAll(box, e.take(10)...)
-			} else {
-				for range 10 {
-					err = errors.Join(err, c.appendAll(box, e.cfg.Mail.take()))
-				}
-			}
-			if err != nil {
-				return Sample{}, err
-			}
-		}
+		wg.Go(func() { errs[i] = e.putInto(c, box, sessionMail) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return Sample{}, err
 	}
 	s, err := e.parallel(n, func(i int) (int64, error) { return session(e, i, box) })
 	if err != nil {
 		return s, err
 	}
 	return s, done()
+}
+
+// putInto appends n messages to a mailbox, in tens.
+func (e *env) putInto(c *conn, box string, n int) error {
+	for range n / 10 {
+		if e.caps["MULTIAPPEND"] {
+			if err := c.appendAll(box, e.take(10)...); err != nil {
+				return err
+			}
+			continue
+		}
+		for range 10 {
+			if err := c.appendAll(box, e.cfg.Mail.take()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // session is one visit. It returns the number of commands.
@@ -123,7 +136,7 @@ func existsLatency(e *env) (Sample, error) {
 	const enough = 500
 	var latencies []float64
 	s, err := e.timed(func() (int64, int64, error) {
-		limit := max(e.time, 5*time.Second) // some servers look only now and then
+		limit := max(e.time, 3*time.Second) // some servers look only now and then
 		for deadline := time.Now().Add(limit); len(latencies) < enough && time.Now().Before(deadline); {
 			if err := writer.appendAll(box, e.cfg.Mail.take()); err != nil {
 				return 0, 0, err

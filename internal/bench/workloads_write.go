@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,7 +35,7 @@ func writing() []*workload {
 		{name: "append-1", what: "APPEND, one connection", unit: PerSecond, run: func(e *env) (Sample, error) { return appending(e, 1) }},
 		{name: "append-8", what: "APPEND, side by side, a user each", unit: PerSecond,
 			run: func(e *env) (Sample, error) { return appending(e, e.cfg.Connections) }},
-		{name: "lmtp-8", what: "LMTP, side by side, a user each", unit: PerSecond, needs: needLMTP, run: delivering},
+		{name: "lmtp-8", what: "LMTP, side by side, a user each", unit: PerSecond, needs: needLMTP, plain: true, run: delivering},
 		{name: "multiappend", what: "APPEND of 100 messages at a time, one connection", unit: PerSecond, cap: "MULTIAPPEND", run: importing},
 	}
 }
@@ -96,6 +97,7 @@ func importing(e *env) (Sample, error) {
 // place. Afterwards they are expunged, known by their Message-IDs.
 func delivering(e *env) (Sample, error) {
 	n := e.cfg.Connections
+	e.delivering = true
 	conns := make([]*lmtpConn, n)
 	for i := range conns {
 		c, err := dialLMTP(e.ctx, e.LMTP, e.cfg.Timeout)
@@ -113,10 +115,11 @@ func delivering(e *env) (Sample, error) {
 		if i > 0 && e.user(i) == e.user(0) {
 			break
 		}
-		if err := e.removeDelivered(i); err != nil {
+		if err := e.removeDelivered(e.ctx, i); err != nil {
 			return s, fmt.Errorf("removing what was delivered: %w", err)
 		}
 	}
+	e.delivering = false
 	return s, nil
 }
 
@@ -129,11 +132,12 @@ func recipient(user string) string {
 
 // removeDelivered expunges this program's messages from a user's INBOX. Without
 // UIDPLUS, where EXPUNGE might take other messages along, they stay, deleted.
-func (e *env) removeDelivered(i int) error {
-	c, err := e.dial(i)
+func (s *server) removeDelivered(ctx context.Context, i int) error {
+	c, err := s.login(ctx, false, i)
 	if err != nil {
 		return err
 	}
+	defer c.close()
 	if _, err := c.do("SELECT INBOX"); err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (e *env) removeDelivered(i int) error {
 		if _, err := c.do("UID STORE " + set + ` +FLAGS.SILENT (\Deleted)`); err != nil {
 			return err
 		}
-		if !e.caps["UIDPLUS"] {
+		if !s.caps["UIDPLUS"] {
 			continue
 		}
 		if _, err := c.do("UID EXPUNGE " + set); err != nil {

@@ -1,0 +1,188 @@
+package bench_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rookery-mail/rookery/imapserver"
+	"github.com/rookery-mail/rookery/internal/bench"
+)
+
+// config is a short run of some workloads on one server.
+func config(t *testing.T, addr string, patterns ...string) bench.Config {
+	t.Helper()
+	mail, err := bench.GenerateMail(20, 3000, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bench.Config{Targets: []bench.Target{{Addr: addr, User: "u", Password: "secret"}}, Mail: mail, Messages: 20,
+		Rounds: 2, Time: time.Millisecond, Patterns: patterns}
+}
+
+var oneUser = imapserver.Passwords{"u": "secret"}
+
+// TestPatience: of a server that takes much longer than a round is meant to take
+// there is one sample, of a quick one there are all.
+func TestPatience(t *testing.T) {
+	for _, tc := range []struct {
+		time time.Duration
+		want int
+	}{{time.Nanosecond, 1}, {time.Second / 4, 2}} {
+		cfg := config(t, serve(t, oneUser), "search-body-rare")
+		cfg.Time = tc.time
+		report, err := bench.Run(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(report.Results[0].Sides[0].Samples); n != tc.want {
+			t.Errorf("rounds of %s: %d samples, there should be %d", tc.time, n, tc.want)
+		}
+	}
+}
+
+// TestFailed: that a workload has failed is an error in the end, and the others
+// have had their turn.
+func TestFailed(t *testing.T) {
+	cfg := config(t, serve(t, oneUser), "disk", "status")
+	cfg.Keep, cfg.Targets[0].Data = true, t.TempDir()
+	if _, err := bench.Run(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	// Now the mailbox is there already, and nobody knows what it takes.
+	report, err := bench.Run(t.Context(), cfg)
+	if !errors.Is(err, bench.ErrFailed) || !strings.Contains(err.Error(), "disk") {
+		t.Errorf("the error is %v", err)
+	}
+	if len(report.Results) != 2 || report.Results[0].Sides[0].Error == "" || report.Results[1].Sides[0].Median == 0 {
+		t.Errorf("the results are\n%s", report.Table(false))
+	}
+}
+
+// reporter calls step with what begins.
+type reporter struct {
+	step func(what string)
+}
+
+func (r reporter) Step(what string, _ float64) { r.step(what) }
+func (reporter) Done(*bench.Result)            {}
+
+// TestGone: when a server goes away, the run ends and says so.
+func TestGone(t *testing.T) {
+	back := serve(t, oneUser)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cut := context.WithCancel(t.Context())
+	defer cut()
+	go forward(ctx, ln, back)
+	cfg := config(t, ln.Addr().String(), "append-1", "select", "status", "copy")
+	cfg.Reporter = reporter{func(what string) {
+		if strings.HasPrefix(what, "select") {
+			ln.Close()
+			cut()
+		}
+	}}
+	report, err := bench.Run(t.Context(), cfg)
+	if err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("the error is %v", err)
+	}
+	if n := len(report.Results); n != 2 || report.Results[0].Sides[0].Median == 0 {
+		t.Errorf("there are %d results:\n%s", n, report.Table(false))
+	}
+}
+
+// forward connects who comes with a server, until the context ends.
+func forward(ctx context.Context, ln net.Listener, to string) {
+	for {
+		front, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		back, err := net.Dial("tcp", to)
+		if err != nil {
+			front.Close()
+			continue
+		}
+		context.AfterFunc(ctx, func() { front.Close(); back.Close() })
+		go func() { _, _ = io.Copy(front, back); front.Close() }()
+		go func() { _, _ = io.Copy(back, front); back.Close() }()
+	}
+}
+
+// TestInterrupted: what has been made is removed then too.
+func TestInterrupted(t *testing.T) {
+	for _, at := range []string{"filling", "append-8, round 1", "copy, warming up"} {
+		addr := serve(t, oneUser)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		cfg := config(t, addr, "append-8", "copy")
+		cfg.Reporter = reporter{func(what string) {
+			if strings.HasPrefix(what, at) {
+				cancel()
+			}
+		}}
+		if _, err := bench.Run(ctx, cfg); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: the error is %v", at, err)
+		}
+		if said := converse(t, addr, "a LOGIN u secret", `b LIST "" *`); strings.Contains(said, "rookery-bench") {
+			t.Errorf("%s: mailboxes are left over:\n%s", at, said)
+		}
+	}
+}
+
+// converse sends lines and a LOGOUT, and returns what the server says.
+func converse(t *testing.T, addr string, lines ...string) string {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := io.WriteString(nc, strings.Join(lines, "\r\n")+"\r\nz LOGOUT\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(said)
+}
+
+// TestPasswordStaysSecret: errors end up in logs and tables.
+func TestPasswordStaysSecret(t *testing.T) {
+	cfg := config(t, serve(t, imapserver.Passwords{"u": "another"}), "status")
+	if _, err := bench.Run(t.Context(), cfg); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "log in as u") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestFolderSize: a file with two names takes its space once.
+func TestFolderSize(t *testing.T) {
+	dir := t.TempDir()
+	before, err := bench.FolderSize(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(file, filepath.Join(dir, "link")); err != nil {
+		t.Skip("this file system has no links:", err)
+	}
+	after, err := bench.FolderSize(dir)
+	if err != nil || after-before < 1<<20 || after-before > 1<<20+1<<16 {
+		t.Errorf("a file of 1 MB with two names takes %d bytes, %v", after-before, err)
+	}
+	if _, err := bench.FolderSize(filepath.Join(dir, "nothing")); err == nil {
+		t.Error("a folder that is not there has a size")
+	}
+}
