@@ -38,6 +38,11 @@ type addressParser struct {
 // gap is a place between two words.
 type gap struct{ phrase, spec int }
 
+// begin readies the parser for another list.
+func (p *addressParser) begin(src []byte) {
+	*p = addressParser{src: src, phrase: p.phrase, spec: p.spec, route: p.route, angle: p.angle}
+}
+
 // next returns the next address; false at the end of the list.
 func (p *addressParser) next() (address, bool) {
 	for {
@@ -66,7 +71,9 @@ func (p *addressParser) element() (address, bool) {
 		case '(':
 			p.readComment()
 		case '"':
-			p.word(p.readQuoted)
+			start := p.beginWord()
+			p.phrase = p.readQuoted(p.phrase)
+			p.endWord(start)
 		case ',':
 			p.src = p.src[1:]
 			return p.bare()
@@ -90,9 +97,13 @@ func (p *addressParser) element() (address, bool) {
 			p.src = p.src[1:]
 			p.special(c)
 		case '[':
-			p.word(p.readLiteral)
+			start := p.beginWord()
+			p.phrase = p.readLiteral(p.phrase)
+			p.endWord(start)
 		default:
-			p.word(p.readAtom)
+			start := p.beginWord()
+			p.phrase = p.readAtom(p.phrase)
+			p.endWord(start)
 		}
 	}
 	return p.bare()
@@ -114,8 +125,9 @@ func (p *addressParser) special(c byte) {
 	p.both(c)
 }
 
-// word reads one word into both forms.
-func (p *addressParser) word(read func(dst []byte) []byte) {
+// beginWord readies both forms for a word, which is to be read into phrase, and returns
+// where it begins there.
+func (p *addressParser) beginWord() int {
 	if n := len(p.spec); p.space && n > 0 {
 		if c := p.spec[n-1]; c != '.' && (c != '@' || p.at != n-1) {
 			g := gap{len(p.phrase), n}
@@ -130,10 +142,11 @@ func (p *addressParser) word(read func(dst []byte) []byte) {
 		p.phrase = append(p.phrase, ' ')
 	}
 	p.space = false
-	start := len(p.phrase)
-	p.phrase = read(p.phrase)
-	p.spec = append(p.spec, p.phrase[start:]...)
+	return len(p.phrase)
 }
+
+// endWord has the word that was read into phrase in the other form too.
+func (p *addressParser) endWord(start int) { p.spec = append(p.spec, p.phrase[start:]...) }
 
 // bare makes an address of what was read without angle brackets.
 func (p *addressParser) bare() (address, bool) {
@@ -321,19 +334,17 @@ func (p *addressParser) readAtom(dst []byte) []byte {
 		p.src = p.src[1:]
 		i = min(1, len(p.src))
 	}
-	for i < len(p.src) && !isAddressSpecial(p.src[i]) {
+	for i < len(p.src) && !addressSpecial[p.src[i]] {
 		i++
 	}
 	dst, p.src = append(dst, p.src[:i]...), p.src[i:]
 	return dst
 }
 
-func isAddressSpecial(c byte) bool {
-	switch c {
-	case ' ', '\t', '\r', '\n', '(', '"', ',', ';', ':', '<', '>', '@', '.', '[', '\\':
-		return true
-	}
-	return false
+// addressSpecial says which characters end an atom.
+var addressSpecial = [256]bool{
+	' ': true, '\t': true, '\r': true, '\n': true, '(': true, '"': true, ',': true, ';': true,
+	':': true, '<': true, '>': true, '@': true, '.': true, '[': true, '\\': true,
 }
 
 // encodedWordLen returns the length of the encoded word at the start of b, at

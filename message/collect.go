@@ -25,6 +25,7 @@ type textCollector struct {
 	utf8     []byte // converted
 	pendCR   bool   // utf8 ended in CR
 	flow     flower
+	unfolded unfolded // the header field that is read
 	html     visibleText
 	partBody textMark // where the text of the part began
 }
@@ -33,6 +34,8 @@ type textCollector struct {
 type textSink interface {
 	// text takes a piece of UTF-8, which is the caller's again afterwards.
 	text(b []byte)
+	// endLine takes a line feed.
+	endLine()
 	// field takes a header field: its name and its decoded value.
 	field(name, value []byte)
 	// wants tells whether more is of use.
@@ -55,14 +58,14 @@ const (
 // beginPart begins the body of a part; only text parts are collected.
 func (c *textCollector) beginPart(p *Part, format textFormat) {
 	readable := p.Type == "text" || p.Type == "message" || p.Type == "multipart"
-	c.active = !c.off && readable && (c.bodyText.wants() || c.preview.wants(p))
+	previewed := c.preview.begin(p)
+	c.active = !c.off && readable && (c.bodyText.wants() || previewed)
 	if !c.active {
 		return
 	}
-	c.preview.begin(p)
 	c.partBody = c.bodyText.mark()
 	c.isHTML = p.Type == "text" && p.Subtype == "html"
-	c.format, c.flow, c.html = format, flower{delSp: format.delSp}, visibleText{out: c.html.out[:0]}
+	c.format, c.flow, c.html = format, flower{delSp: format.delSp}, visibleText{out: c.html.out[:0], run: c.html.run[:0], tag: c.html.tag[:0]}
 	c.transfer = transferDecoder{encoding: p.Encoding, space: c.transfer.space[:0]}
 	var known bool
 	c.charset, known = lookupCharset(p.Charset)
@@ -74,18 +77,24 @@ func (c *textCollector) beginPart(p *Part, format textFormat) {
 func (c *textCollector) dropPart() {
 	if c.active {
 		c.bodyText.back(c.partBody)
-		c.preview.drop()
 		c.active = false
 	}
+	c.preview.drop()
 }
 
 // body takes octets of the part.
 func (c *textCollector) body(b []byte) {
-	if !c.active {
-		return
-	}
-	c.raw = c.transfer.decode(c.raw, b)
-	if len(c.raw) >= textChunk || len(c.raw) >= previewChunk && !c.bodyText.wants() {
+	for c.active && len(b) > 0 {
+		chunk := textChunk
+		if !c.bodyText.wants() {
+			chunk = previewChunk
+		}
+		n := min(len(b), chunk)
+		c.raw = c.transfer.decode(c.raw, b[:n])
+		b = b[n:]
+		if len(c.raw) < chunk {
+			continue
+		}
 		c.convert(false)
 		if !c.bodyText.wants() && !c.preview.wantsMore() {
 			c.preview.end()
@@ -104,9 +113,9 @@ func (c *textCollector) endPart() {
 	if c.isHTML {
 		c.html.flush()
 		c.emitVisible()
-		c.visible.text([]byte{'\n'})
+		c.visible.endLine()
 	}
-	c.bodyText.text([]byte{'\n'})
+	c.bodyText.endLine()
 	c.joinVisible()
 	c.preview.end()
 	c.active = false
@@ -152,7 +161,7 @@ func (c *textCollector) lineFeeds(b []byte, final bool) []byte {
 	if c.pendCR {
 		c.pendCR = false
 		if len(b) == 0 || b[0] != '\n' {
-			c.bodyText.text([]byte{'\n'})
+			c.bodyText.endLine()
 		}
 	}
 	if n := len(b); !final && n > 0 && b[n-1] == '\r' {
@@ -182,10 +191,11 @@ func (c *textCollector) field(sink *textSink, name, value []byte) {
 	}
 	s := *sink
 	if !s.wants() {
-		s.text([]byte{'\n'}) // notes that something is missing
+		s.endLine() // notes that something is missing
 		return
 	}
-	value = unfold(value)
+	c.unfolded = c.unfolded[:0]
+	value = c.unfolded.unfold(value)
 	c.utf8 = decodeWords(c.utf8[:0], value)
 	if bytes.IndexByte(value, '*') >= 0 && isParamField(name) {
 		c.utf8 = appendDecodedParams(c.utf8, value)
@@ -199,7 +209,7 @@ func isParamField(name []byte) bool {
 
 // appendDecodedParams appends the parameters that RFC 2231 encodes, decoded.
 func appendDecodedParams(dst, value []byte) []byte {
-	_, params := splitParams(value)
+	_, params := splitParams(nil, value)
 	for _, p := range joinContinuations(params) {
 		name, extended := bytes.CutSuffix(p.name, []byte{'*'})
 		if !extended && !p.joined {

@@ -16,10 +16,11 @@ type dateReader struct {
 
 // parseDate reads a Date field: RFC 5322's form, its obsolete ones, that of
 // asctime, and their mixtures. A time or zone that makes no sense counts as
-// 00:00:00 and UTC (RFC 5256 section 2.2).
-func parseDate(v []byte) (time.Time, bool) {
+// 00:00:00 and UTC (RFC 5256 section 2.2). It returns the moment in seconds since 1970,
+// and its zone in minutes east of UTC.
+func (p *parser) parseDate(v []byte) (unix int64, zone int16, ok bool) {
 	v = v[:min(len(v), 200)]
-	s := paramScanner{src: unfold(v)}
+	s := paramScanner{src: p.values.unfold(v)}
 	var d dateReader
 	for {
 		s.skipSpace()
@@ -40,9 +41,10 @@ func parseDate(v []byte) (time.Time, bool) {
 		d.year += 1900
 	}
 	if d.day < 1 || d.day > 31 || d.month == 0 || d.year < 1900 || d.year > 9999 {
-		return time.Time{}, false
+		return 0, 0, false
 	}
-	return time.Date(d.year, time.Month(d.month), d.day, d.hour, d.min, d.sec, 0, time.FixedZone("", d.zone*60)), true
+	local := time.Date(d.year, time.Month(d.month), d.day, d.hour, d.min, d.sec, 0, time.UTC)
+	return local.Unix() - int64(d.zone)*60, int16(d.zone), true
 }
 
 func (d *dateReader) word(w []byte) {
@@ -55,8 +57,9 @@ func (d *dateReader) word(w []byte) {
 	case bytes.IndexByte(w, ':') > 0:
 		d.time(w)
 	case bytes.IndexByte(w, '-') > 0: // 23-Nov-2026
-		for _, part := range bytes.Split(w, []byte{'-'}) {
-			if len(part) > 0 {
+		for more := true; more; {
+			var part []byte
+			if part, w, more = bytes.Cut(w, []byte{'-'}); len(part) > 0 {
 				d.word(part)
 			}
 		}
@@ -72,9 +75,10 @@ func (d *dateReader) word(w []byte) {
 // name takes a month, a zone, or what says nothing.
 func (d *dateReader) name(w []byte) {
 	const months = "janfebmaraprmayjunjulaugsepoctnovdec"
-	low := strings.ToLower(string(w))
+	var buf [32]byte
+	low := lowerName(&buf, w[:min(len(w), len(buf))])
 	if len(low) >= 3 && d.month == 0 {
-		if i := strings.Index(months, low[:3]); i >= 0 && i%3 == 0 {
+		if i := strings.Index(months, string(low[:3])); i >= 0 && i%3 == 0 {
 			d.month = i/3 + 1
 			return
 		}
@@ -82,7 +86,7 @@ func (d *dateReader) name(w []byte) {
 	if !d.hasTime || d.zone != 0 {
 		return
 	}
-	switch low { // RFC 5322 section 4.3
+	switch string(low) { // RFC 5322 section 4.3
 	case "edt":
 		d.zone = -4 * 60
 	case "est", "cdt":
@@ -102,14 +106,16 @@ func (d *dateReader) time(w []byte) {
 		defer func(zone int) { d.zone = zone }(numericZone(w[i:]))
 		w = w[:i]
 	}
-	parts := bytes.Split(w, []byte{':'})
-	if d.hasTime || len(parts) < 2 { // 10-52:37 is no time
+	hours, rest, ok := bytes.Cut(w, []byte{':'})
+	if d.hasTime || !ok { // 10-52:37 is no time
 		return
 	}
 	d.hasTime = true
-	h, m, s := number(parts[0]), number(parts[1]), 0
-	if len(parts) > 2 {
-		s = number(parts[2])
+	minutes, rest, ok := bytes.Cut(rest, []byte{':'})
+	h, m, s := number(hours), number(minutes), 0
+	if ok {
+		seconds, _, _ := bytes.Cut(rest, []byte{':'})
+		s = number(seconds)
 	}
 	if h < 0 || h > 23 || m < 0 || m > 59 || s < 0 || s > 60 {
 		return

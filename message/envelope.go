@@ -1,120 +1,70 @@
 package message
 
-// headerFields are the values of the fields that the digest needs, folded as
-// they came. A field that is absent is nil, an empty one is not.
-type headerFields struct {
-	date, subject, from, sender, replyTo, to, cc, bcc []byte
-	inReplyTo, messageID, references                  []byte
+// headerFields are the values of the fields of a header that the digest needs, folded as
+// they came, by their numbers. A field that is absent is nil, an empty one is not.
+type headerFields [numFields][]byte
 
-	contentType, encoding, id, description, md5 []byte
-	disposition, language, location             []byte
-}
-
-// set keeps the value of the named field; the first one counts.
-func (f *headerFields) set(name, value []byte) {
-	p := f.field(name)
-	if p != nil && *p == nil {
-		if *p = value; value == nil {
-			*p = []byte{}
-		}
+// set keeps the value of a field; the first one counts.
+func (h *headerFields) set(f field, value []byte) {
+	if h[f] != nil {
+		return
+	}
+	if h[f] = value; value == nil {
+		h[f] = []byte{}
 	}
 }
 
-func (f *headerFields) field(name []byte) *[]byte {
-	var buf [32]byte
-	switch string(lowerName(&buf, name)) {
-	case "date":
-		return &f.date
-	case "subject":
-		return &f.subject
-	case "from":
-		return &f.from
-	case "sender":
-		return &f.sender
-	case "reply-to":
-		return &f.replyTo
-	case "to":
-		return &f.to
-	case "cc":
-		return &f.cc
-	case "bcc":
-		return &f.bcc
-	case "in-reply-to":
-		return &f.inReplyTo
-	case "message-id":
-		return &f.messageID
-	case "references":
-		return &f.references
-	case "content-type":
-		return &f.contentType
-	case "content-transfer-encoding":
-		return &f.encoding
-	case "content-id":
-		return &f.id
-	case "content-description":
-		return &f.description
-	case "content-md5":
-		return &f.md5
-	case "content-disposition":
-		return &f.disposition
-	case "content-language":
-		return &f.language
-	case "content-location":
-		return &f.location
-	}
-	return nil
-}
-
-// appendEnvelope appends the ENVELOPE of a message with these fields (RFC 9051
-// section 7.5.2). It takes the addresses that it writes off addresses, and
-// leaves out more than that.
-func appendEnvelope(dst []byte, f *headerFields, addresses *int) []byte {
+// appendEnvelope appends the ENVELOPE of the message whose header has been read (RFC 9051
+// section 7.5.2). It takes the addresses that it writes off addrsLeft, and leaves
+// out more than that.
+func (p *parser) appendEnvelope(dst []byte) []byte {
+	f := &p.fields
 	dst = append(dst, '(')
-	dst = appendFieldString(dst, f.date)
+	dst = p.appendValue(dst, f[fieldDate])
 	dst = append(dst, ' ')
-	dst = appendFieldString(dst, f.subject)
+	dst = p.appendValue(dst, f[fieldSubject])
 	dst = append(dst, ' ')
 	from := len(dst)
-	dst = appendAddresses(dst, f.from, addresses)
+	dst = p.appendAddresses(dst, f[fieldFrom])
 	end := len(dst)
-	for _, v := range [...][]byte{f.sender, f.replyTo} {
+	for _, v := range [...][]byte{f[fieldSender], f[fieldReplyTo]} {
 		dst = append(dst, ' ')
 		start := len(dst)
-		dst = appendAddresses(dst, v, addresses)
+		dst = p.appendAddresses(dst, v)
 		if string(dst[start:]) == "NIL" {
 			dst = append(dst[:start], dst[from:end]...)
 		}
 	}
-	for _, v := range [...][]byte{f.to, f.cc, f.bcc} {
+	for _, v := range [...][]byte{f[fieldTo], f[fieldCc], f[fieldBcc]} {
 		dst = append(dst, ' ')
-		dst = appendAddresses(dst, v, addresses)
+		dst = p.appendAddresses(dst, v)
 	}
 	dst = append(dst, ' ')
-	dst = appendFieldString(dst, f.inReplyTo)
+	dst = p.appendValue(dst, f[fieldInReplyTo])
 	dst = append(dst, ' ')
-	dst = appendFieldString(dst, f.messageID)
+	dst = p.appendValue(dst, f[fieldMessageID])
 	return append(dst, ')')
 }
 
-// appendFieldString appends an unfolded value; NIL only for an absent field.
-func appendFieldString(dst, v []byte) []byte {
+// appendValue appends the value of a field, unfolded; NIL only for an absent field.
+func (p *parser) appendValue(dst, v []byte) []byte {
 	if v == nil {
 		return append(dst, "NIL"...)
 	}
-	return appendString(dst, unfold(v))
+	return appendString(dst, p.values.unfold(v))
 }
 
 // appendAddresses appends an address list, or NIL for one without addresses.
-func appendAddresses(dst, v []byte, addresses *int) []byte {
+func (p *parser) appendAddresses(dst, v []byte) []byte {
 	start := len(dst)
-	p := addressParser{src: v}
-	for {
-		a, ok := p.next()
+	list := &p.addresses
+	for list.begin(v); ; {
+		a, ok := list.next()
 		if !ok {
 			break
 		}
-		if *addresses--; *addresses < 0 && a.kind != addressGroupEnd {
-			if p.inGroup && a.kind != addressGroupStart {
+		if p.addrsLeft--; p.addrsLeft < 0 && a.kind != addressGroupEnd {
+			if list.inGroup && a.kind != addressGroupStart {
 				dst = append(dst, "(NIL NIL NIL NIL)"...)
 			}
 			break

@@ -29,13 +29,27 @@ func nextHeaderLine(h []byte) (l headerLine, rest []byte, ok bool) {
 		}
 	}
 	l.raw = h[:end]
-	if colon := bytes.IndexByte(l.raw, ':'); colon > 0 {
-		if name := bytes.TrimRight(l.raw[:colon], " \t"); isFieldName(name) {
-			l.name = name
-			l.value = trimLineEnd(l.raw[colon+1:])
-		}
+	if name, value, ok := cutField(l.raw); ok {
+		l.name, l.value = name, trimLineEnd(value)
 	}
 	return l, h[end:], true
+}
+
+// cutField divides a field at the colon behind its name; ok is false for what is no
+// field.
+func cutField(b []byte) (name, value []byte, ok bool) {
+	n := 0
+	for n < len(b) && isNameOctet(b[n]) && b[n] != ':' {
+		n++
+	}
+	colon := n
+	for colon < len(b) && (b[colon] == ' ' || b[colon] == '\t') {
+		colon++
+	}
+	if n == 0 || colon == len(b) || b[colon] != ':' {
+		return nil, nil, false
+	}
+	return b[:n], b[colon+1:], true
 }
 
 // isEmptyLine tells whether h begins with an empty line.
@@ -45,12 +59,14 @@ func isEmptyLine(h []byte) bool {
 
 func isFieldName(b []byte) bool {
 	for _, c := range b {
-		if c <= ' ' || c >= 0x7F {
+		if !isNameOctet(c) {
 			return false
 		}
 	}
 	return len(b) > 0
 }
+
+func isNameOctet(c byte) bool { return ' ' < c && c < 0x7F }
 
 // trimLineEnd takes one line end off.
 func trimLineEnd(b []byte) []byte {
@@ -63,20 +79,25 @@ func trimLineEnd(b []byte) []byte {
 	return b
 }
 
+// unfolded is memory for field values without their folds, which lie one behind the
+// other in it until it is emptied.
+type unfolded []byte
+
 // unfold returns a field value without line ends and without the white space
 // around it. It shares memory with v where v is not folded.
-func unfold(v []byte) []byte {
+func (u *unfolded) unfold(v []byte) []byte {
 	v = trimSpace(v)
 	i := bytes.IndexByte(v, '\n')
 	if i < 0 {
 		return v
 	}
-	out := make([]byte, 0, len(v))
+	out, start := *u, len(*u)
 	for ; i >= 0; i = bytes.IndexByte(v, '\n') {
 		out = append(out, trimLineEnd(v[:i+1])...)
 		v = v[i+1:]
 	}
-	return trimSpace(append(out, v...))
+	*u = append(out, v...)
+	return trimSpace((*u)[start:len(*u):len(*u)])
 }
 
 // trimSpace takes off white space of header fields. The result is never nil,
@@ -93,6 +114,15 @@ func trimSpace(b []byte) []byte {
 		return []byte{}
 	}
 	return b[i:j]
+}
+
+// trimBlanks takes spaces and tabs off the end.
+func trimBlanks(b []byte) []byte {
+	n := len(b)
+	for n > 0 && (b[n-1] == ' ' || b[n-1] == '\t') {
+		n--
+	}
+	return b[:n]
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }

@@ -8,57 +8,62 @@ const (
 )
 
 // deriveKeys computes what SORT and THREAD need.
-func (d *Digest) deriveKeys(f *headerFields) {
-	if ids := messageIDs(f.messageID, 1); len(ids) > 0 {
+func (p *parser) deriveKeys() {
+	d, f := p.d, &p.fields
+	if ids := p.messageIDs(f[fieldMessageID], 1); len(ids) > 0 {
 		d.MessageID = ids[0]
-	} else if v := unfold(f.messageID); bytes.IndexByte(v, '@') > 0 && isFieldName(v) && len(v) <= maxMessageID {
+	} else if v := p.values.unfold(f[fieldMessageID]); bytes.IndexByte(v, '@') > 0 && isFieldName(v) && len(v) <= maxMessageID {
 		d.MessageID = string(v) // without angle brackets
 	}
-	d.References = messageIDs(f.references, maxReferences)
+	d.References = p.messageIDs(f[fieldReferences], maxReferences)
 	if len(d.References) == 0 {
-		d.References = messageIDs(f.inReplyTo, 1)
+		d.References = p.messageIDs(f[fieldInReplyTo], 1)
 	}
-	base, marked := baseSubject(f.subject)
-	d.Subject, d.IsReplyOrForward = string(fold(nil, nil, base)), marked
-	d.Sort.From, d.Sort.DisplayFrom = addressKeys(f.from)
-	d.Sort.To, d.Sort.DisplayTo = addressKeys(f.to)
-	d.Sort.Cc, _ = addressKeys(f.cc)
-	if date, ok := parseDate(f.date); ok {
-		_, offset := date.Zone()
-		d.SentUnix, d.SentZone, d.HasSent = date.Unix(), int16(offset/60), true
-	}
+	var base []byte
+	base, d.IsReplyOrForward = p.baseSubject(f[fieldSubject])
+	d.Subject = p.foldString(base)
+	d.Sort.From, d.Sort.DisplayFrom = p.addressKeys(f[fieldFrom])
+	d.Sort.To, d.Sort.DisplayTo = p.addressKeys(f[fieldTo])
+	d.Sort.Cc, _ = p.addressKeys(f[fieldCc])
+	d.SentUnix, d.SentZone, d.HasSent = p.parseDate(f[fieldDate])
+}
+
+// foldString returns b, folded.
+func (p *parser) foldString(b []byte) string {
+	p.folded = fold(nil, p.folded[:0], b)
+	return string(p.folded)
 }
 
 // addressKeys returns the sort keys of an address list: the first address's
 // mailbox (RFC 5256 section 3) and what is displayed of it (RFC 5957 section
 // 3). They are cut at maxSortKey.
-func addressKeys(v []byte) (mailbox, display string) {
+func (p *parser) addressKeys(v []byte) (mailbox, display string) {
 	const maxSortKey = 1000
-	p := addressParser{src: v}
-	a, ok := p.next()
+	p.addresses.begin(v)
+	a, ok := p.addresses.next()
 	if !ok {
 		return "", ""
 	}
 	clip := func(b []byte) []byte { return b[:min(len(b), maxSortKey)] }
-	mailbox = string(fold(nil, nil, clip(a.mailbox)))
+	mailbox = p.foldString(clip(a.mailbox))
 	if a.kind != addressMailbox { // of a group's start: its name
 		return mailbox, mailbox
 	}
-	name := fold(nil, nil, decodeWords(nil, clip(a.name)))
-	if len(name) == 0 {
-		name = fold(nil, name, clip(a.mailbox))
-		name = append(name, '@')
-		name = fold(nil, name, clip(a.host))
+	p.words = decodeWords(p.words[:0], clip(a.name))
+	if display = p.foldString(p.words); display != "" {
+		return mailbox, display
 	}
-	return mailbox, string(name)
+	p.words = append(append(append(p.words[:0], clip(a.mailbox)...), '@'), clip(a.host)...)
+	return mailbox, p.foldString(p.words)
 }
 
 // messageIDs returns the message identifiers of a field, normalised as RFC
 // 5256 section 2.3 asks: without white space, comments and quoting. Of more
 // than limit, the first and the last ones.
-func messageIDs(v []byte, limit int) []string {
+func (p *parser) messageIDs(v []byte, limit int) []string {
 	var ids []string
-	var buf []byte
+	buf := p.words
+	defer func() { p.words = buf }()
 	for {
 		i := bytes.IndexByte(v, '<')
 		if i < 0 {

@@ -15,9 +15,9 @@ type param struct {
 const maxParams = 256
 
 // splitParams reads what is before the first semicolon of an unfolded field
-// value, and the parameters behind it (RFC 2045 section 5.1). It forgives
-// missing semicolons, missing quotes and spaces where none may be.
-func splitParams(v []byte) (value []byte, params []param) {
+// value, and the parameters behind it (RFC 2045 section 5.1), which it appends to
+// params. It forgives missing semicolons, missing quotes and spaces where none may be.
+func splitParams(params []param, v []byte) (value []byte, _ []param) {
 	s := paramScanner{src: v}
 	value = s.token("; \t(")
 	for len(params) < maxParams {
@@ -71,9 +71,9 @@ func (s *paramScanner) skipSpace() {
 // token reads up to one of the given characters, without spaces around it.
 func (s *paramScanner) token(stop string) []byte {
 	s.skipSpace()
-	i := bytes.IndexAny(s.src, stop)
-	if i < 0 {
-		i = len(s.src)
+	i := 0
+	for i < len(s.src) && strings.IndexByte(stop, s.src[i]) < 0 {
+		i++
 	}
 	t := s.src[:i:i]
 	s.src = s.src[i:]
@@ -122,8 +122,16 @@ func startsParam(b []byte) bool {
 
 func (s *paramScanner) quoted() []byte {
 	src := s.src[1:]
-	out := []byte{}
-	for i := 0; i < len(src); i++ {
+	plain := 0
+	for plain < len(src) && src[plain] != '"' && src[plain] != '\\' {
+		plain++
+	}
+	if plain < len(src) && src[plain] == '"' {
+		s.src = src[plain+1:]
+		return src[:plain:plain]
+	}
+	out := append([]byte{}, src[:plain]...)
+	for i := plain; i < len(src); i++ {
 		switch c := src[i]; {
 		case c == '"':
 			s.src = src[i+1:]
@@ -276,21 +284,17 @@ func paramValue(params []param, name string) []byte {
 // appendParams appends a parameter list, or NIL for none. A text part's gets
 // the default charset where it has none.
 func appendParams(dst []byte, params []param, text bool) []byte {
-	if text && paramValue(params, "charset") == nil {
-		params = append(params[:len(params):len(params)], param{name: []byte("charset"), value: []byte("us-ascii")})
+	start := len(dst)
+	for _, p := range params {
+		dst = appendString(append(dst, ' '), p.name)
+		dst = appendString(append(dst, ' '), p.value)
 	}
-	if len(params) == 0 {
+	if text && paramValue(params, "charset") == nil {
+		dst = append(dst, ` "charset" "us-ascii"`...)
+	}
+	if len(dst) == start {
 		return append(dst, "NIL"...)
 	}
-	for i, p := range params {
-		if i == 0 {
-			dst = append(dst, '(')
-		} else {
-			dst = append(dst, ' ')
-		}
-		dst = appendString(dst, p.name)
-		dst = append(dst, ' ')
-		dst = appendString(dst, p.value)
-	}
+	dst[start] = '('
 	return append(dst, ')')
 }

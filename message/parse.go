@@ -1,9 +1,7 @@
 package message
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"io"
 )
 
@@ -26,12 +24,12 @@ type Parser struct {
 	lim    Limits
 	parser parser
 	keeper keeper
-	br     *bufio.Reader
+	buf    []byte // of readBuffer octets
 }
 
 // NewParser returns a parser with these limits.
 func NewParser(lim Limits) *Parser {
-	return &Parser{lim: lim.withDefaults(), br: bufio.NewReaderSize(nil, readBuffer)}
+	return &Parser{lim: lim.withDefaults(), buf: make([]byte, readBuffer)}
 }
 
 // Parse is the function [Parse], with the limits of p. It may be called again
@@ -46,11 +44,9 @@ func (p *Parser) Parse(r io.Reader) (*Digest, *Text, error) {
 
 // parse digests a message and keeps some of its text: at most so many octets.
 func (p *Parser) parse(r io.Reader, text int64) (*Digest, error) {
-	defer p.br.Reset(nil)
-	p.br.Reset(r)
 	q := &p.parser
 	q.begin(p.lim, p.keeper.begin(text))
-	if err := q.read(p.br); err != nil {
+	if err := q.read(r, p.buf); err != nil {
 		return nil, err
 	}
 	q.d.Preview = q.text.preview.result()
@@ -85,24 +81,41 @@ type parser struct {
 	d    *Digest
 	text *textCollector
 
-	off   int64 // of the line or piece of a line that is looked at
-	lf    int64 // line feeds before it
-	eol   int64 // length of the line end before it
-	endCR bool  // the last piece of a line ended in CR
+	off     int64 // of the line or piece of a line that is looked at
+	lf      int64 // line feeds before it
+	eol     int64 // length of the line end before it
+	endCR   bool  // the last piece of a line ended in CR
+	atStart bool  // what comes next begins a line
 
-	stack    []*node // from the root to the part that is being read
-	open     int     // multiparts of it whose delimiters count
+	open     int // multiparts of the stack whose delimiters count
 	inHeader bool
-	full     bool   // no more parts
-	hdr      []byte // what is kept of the header that is being read
-	blank    bool   // the last line of the header was white space
+	full     bool // no more parts
+	blank    bool // the last line of the header was white space
 
 	parts      int
 	headerLeft int64
 	fieldsLeft int
 	addrsLeft  int
-	wire       []byte // rendered pieces of BODYSTRUCTURE, found by wireFields
 	fields     headerFields
+
+	parserRoom
+}
+
+// parserRoom is memory that one message after another is parsed in.
+type parserRoom struct {
+	stack []*node // from the root to the part that is being read
+	nodes []*node // of the parts of the message, in order of their headers
+	hdr   []byte  // what is kept of the header that is being read
+	wire  []byte  // rendered pieces of BODYSTRUCTURE, found by wireFields
+	kept  Fields  // of the message
+
+	// For a moment:
+	values    unfolded // of the header that is digested
+	params    []param
+	addresses addressParser
+	words     []byte
+	folded    []byte
+	out       []byte
 }
 
 // begin readies the parser for another message.
@@ -110,31 +123,30 @@ func (p *parser) begin(lim Limits, text *textCollector) {
 	*p = parser{
 		lim: lim, d: &Digest{Version: Version}, text: text,
 		headerLeft: lim.HeaderBytes, fieldsLeft: lim.HeaderFields, addrsLeft: lim.Addresses,
-		hdr: p.hdr[:0], wire: p.wire[:0], stack: p.stack[:0],
+		atStart: true, parserRoom: p.parserRoom,
 	}
-	p.push(&node{})
+	if cap(p.nodes) > roomForNodes {
+		p.nodes = nil
+	}
+	p.stack, p.nodes, p.wire, p.kept = p.stack[:0], p.nodes[:0], p.wire[:0], p.kept[:0]
+	p.push(p.newNode())
 }
 
-const readBuffer = 32 << 10
+// roomForNodes is how many nodes are kept for the next message at most.
+const roomForNodes = 64
 
-// read passes a message through the parser, line by line; long lines come in
-// pieces.
-func (p *parser) read(br *bufio.Reader) error {
-	for start := true; ; {
-		b, err := br.ReadSlice('\n')
-		more := errors.Is(err, bufio.ErrBufferFull)
-		if err != nil && err != io.EOF && !more {
-			return err
-		}
-		if len(b) > 0 {
-			p.line(b, start, !more)
-		}
-		if err == io.EOF {
-			p.finish()
-			return nil
-		}
-		start = !more
+// newNode returns a node with the memory of one of an earlier message, if there is any.
+func (p *parser) newNode() *node {
+	var n *node
+	if i := len(p.nodes); i < cap(p.nodes) {
+		n = p.nodes[:i+1][i]
 	}
+	if n == nil {
+		n = new(node)
+	}
+	*n = node{boundary: n.boundary[:0], kids: n.kids[:0]}
+	p.nodes = append(p.nodes, n)
+	return n
 }
 
 // push begins a part.
@@ -151,11 +163,7 @@ func (p *parser) top() *node { return p.stack[len(p.stack)-1] }
 // line takes a line, or a piece of one; start and end say whether the piece
 // begins and ends it.
 func (p *parser) line(b []byte, start, end bool) {
-	top := p.top()
-	if bytes.IndexByte(b, 0) >= 0 {
-		p.d.HasNUL = true
-		top.nul = top.nul || !p.inHeader
-	}
+	p.noteNUL(b)
 	switch {
 	case p.open > 0 && start && end && len(b) > 2 && b[0] == '-' && b[1] == '-' && p.delimiter(b):
 		p.advance(b)
@@ -166,8 +174,20 @@ func (p *parser) line(b []byte, start, end bool) {
 	case p.inHeader:
 		p.headerLine(b, start, end)
 	default:
-		p.text.body(b)
-		p.advance(b)
+		p.body(b)
+	}
+}
+
+// body takes lines of a body, or a piece of one.
+func (p *parser) body(b []byte) {
+	p.text.body(b)
+	p.advance(b)
+}
+
+// noteNUL notes in whose body NULs are, if there are any.
+func (p *parser) noteNUL(b []byte) {
+	if top := p.top(); p.d.HasNUL && !p.inHeader && !top.nul {
+		top.nul = bytes.IndexByte(b, 0) >= 0
 	}
 }
 
@@ -175,11 +195,13 @@ func (p *parser) line(b []byte, start, end bool) {
 // a line of white space behind which no field follows: by RFC 5322 that is a
 // fold, but people mean it as an empty line.
 func (p *parser) headerLine(b []byte, start, end bool) {
-	if start && p.blank && !isSpace(b[0]) && !startsField(b) {
-		p.blank = false
-		p.endHeader()
-		p.line(b, start, end)
-		return
+	if start && p.blank && !isSpace(b[0]) {
+		if _, _, field := cutField(b); !field {
+			p.blank = false
+			p.endHeader()
+			p.line(b, start, end)
+			return
+		}
 	}
 	p.blank = start && end && isSpace(b[0]) && len(trimSpace(b)) == 0
 	p.keepHeader(b)
@@ -190,13 +212,7 @@ func (p *parser) headerLine(b []byte, start, end bool) {
 	}
 }
 
-// startsField tells whether b begins with a field name and a colon.
-func startsField(b []byte) bool {
-	name, _, found := bytes.Cut(b, []byte{':'})
-	return found && isFieldName(bytes.TrimRight(name, " \t"))
-}
-
-// advance counts a line that has been dealt with.
+// advance counts lines, or a piece of one, that have been dealt with.
 func (p *parser) advance(b []byte) {
 	n := len(b)
 	p.off += int64(n)
@@ -204,7 +220,7 @@ func (p *parser) advance(b []byte) {
 		p.eol, p.endCR = 0, b[n-1] == '\r'
 		return
 	}
-	p.lf++
+	p.lf += int64(bytes.Count(b, []byte{'\n'}))
 	p.eol = 1
 	if n > 1 && b[n-2] == '\r' || n == 1 && p.endCR {
 		p.eol = 2
@@ -246,7 +262,7 @@ func (p *parser) delimiter(b []byte) bool {
 		if len(n.kids) == 0 {
 			p.text.dropPart() // a preamble
 		}
-		kid := &node{}
+		kid := p.newNode()
 		n.kids = append(n.kids, kid)
 		p.push(kid)
 		return true
@@ -308,7 +324,7 @@ func (p *parser) endHeader() {
 		p.open++
 		p.text.beginPart(&n.Part, textFormat{}) // shown where no parts are found
 	case nodeMessage:
-		n.message = &node{}
+		n.message = p.newNode()
 		p.push(n.message)
 	case nodeLeaf:
 		p.text.beginPart(&n.Part, n.wire.format)

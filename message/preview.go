@@ -19,14 +19,15 @@ type previewer struct {
 	found string
 	buf   []byte
 	using bool
-	tried int // how long buf was when it was not enough
+	took  bool // found is of the part that is read
+	tried int  // how long buf was when it was not enough
 
-	own, all previewBuilder // of words
+	built previewBuilder
 }
 
 // begun returns a previewer for another message, with the memory of p.
 func (p *previewer) begun() previewer {
-	return previewer{buf: p.buf[:0], own: previewBuilder{b: p.own.b[:0]}, all: previewBuilder{b: p.all.b[:0]}}
+	return previewer{buf: p.buf[:0], built: previewBuilder{b: p.built.b[:0]}}
 }
 
 func (p *previewer) wants(part *Part) bool {
@@ -34,7 +35,11 @@ func (p *previewer) wants(part *Part) bool {
 		(part.Type == "multipart" || part.Type == "text" && part.Subtype != "calendar")
 }
 
-func (p *previewer) begin(part *Part) { p.using, p.buf, p.tried = p.wants(part), p.buf[:0], 0 }
+// begin readies p for the text of a part, and reports whether it wants any.
+func (p *previewer) begin(part *Part) bool {
+	p.using, p.took, p.buf, p.tried = p.wants(part), false, p.buf[:0], 0
+	return p.using
+}
 
 // wantsMore reports whether what comes later may matter.
 func (p *previewer) wantsMore() bool {
@@ -55,11 +60,17 @@ func (p *previewer) text(b []byte) {
 	}
 }
 
-func (p *previewer) drop() { p.using = false }
+// drop forgets the part that is read.
+func (p *previewer) drop() {
+	if p.took {
+		p.found = ""
+	}
+	p.using, p.took = false, false
+}
 
 func (p *previewer) end() {
 	if p.using {
-		p.using = false
+		p.using, p.took = false, true
 		words, _ := p.words(p.buf, true)
 		p.found = string(words)
 	}
@@ -71,17 +82,14 @@ func (p *previewer) result() string { return p.found }
 // that introduces them, and the signature; unless nothing else is there. Where the
 // text is not whole it is not sure that they are those of the whole text.
 func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
-	own, all := &p.own, &p.all
-	own.reset()
-	all.reset()
-	for len(text) > 0 && own.chars < previewLength {
-		line, rest, ended := bytes.Cut(text, []byte{'\n'})
+	p.built.reset()
+	for rest := text; len(rest) > 0 && !p.built.full(); {
+		line, after, ended := bytes.Cut(rest, []byte{'\n'})
 		if !ended && !whole {
 			return nil, false
 		}
-		text = rest
+		rest = after
 		trimmed := bytes.TrimSpace(line)
-		all.add(trimmed)
 		if string(line) == "-- " || isOriginalMark(trimmed) {
 			break
 		}
@@ -90,23 +98,14 @@ func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
 			return nil, false
 		}
 		introduces := bytes.HasSuffix(trimmed, []byte{':'}) && bytes.HasPrefix(next, []byte{'>'})
-		if bytes.HasPrefix(trimmed, []byte{'>'}) || introduces {
-			continue
+		if !introduces && !bytes.HasPrefix(trimmed, []byte{'>'}) {
+			p.built.add(trimmed)
 		}
-		own.add(trimmed)
 	}
-	if own.chars > 0 {
-		return own.b, true
+	if p.built.chars == 0 && whole {
+		p.built.add(text)
 	}
-	if !whole {
-		return nil, false
-	}
-	for len(text) > 0 && all.chars < previewLength {
-		line, rest, _ := bytes.Cut(text, []byte{'\n'})
-		all.add(line)
-		text = rest
-	}
-	return all.b, true
+	return p.built.b, whole || p.built.chars > 0
 }
 
 // isOriginalMark knows the line before a message that is quoted whole.
@@ -124,28 +123,53 @@ type previewBuilder struct {
 
 func (p *previewBuilder) reset() { *p = previewBuilder{b: p.b[:0]} }
 
-func (p *previewBuilder) add(line []byte) {
+func (p *previewBuilder) full() bool { return p.chars >= previewLength }
+
+func (p *previewBuilder) add(text []byte) {
 	p.gap = p.gap || p.chars > 0
-	for len(line) > 0 && p.chars < previewLength {
-		r, size := utf8.DecodeRune(line)
-		line = line[size:]
+	for len(text) > 0 && !p.full() {
+		if n := plainWord(text[:min(len(text), previewLength)]); n > 0 {
+			p.word(text[:n])
+			text = text[n:]
+			continue
+		}
+		r, size := utf8.DecodeRune(text)
 		switch {
-		case '!' <= r && r <= '~': // nearly all of them
 		case unicode.IsSpace(r):
 			p.gap = p.gap || p.chars > 0
-			continue
 		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == 0x34F, // fillers
 			r == utf8.RuneError && size <= 1:
-			continue
+		default:
+			p.word(text[:size])
 		}
-		if p.gap {
-			p.gap = false
-			if p.chars++; p.chars == previewLength {
-				return
-			}
-			p.b = append(p.b, ' ')
-		}
-		p.b = utf8.AppendRune(p.b, r)
-		p.chars++
+		text = text[size:]
 	}
+}
+
+// plainWord returns the length of the visible ASCII at the start of b.
+func plainWord(b []byte) int {
+	n := 0
+	for n < len(b) && b[n]-'!' <= '~'-'!' {
+		n++
+	}
+	return n
+}
+
+// word adds a word of ASCII, or one character of any kind, as far as there is room.
+func (p *previewBuilder) word(w []byte) {
+	if p.gap {
+		p.gap = false
+		if p.chars++; p.full() {
+			return
+		}
+		p.b = append(p.b, ' ')
+	}
+	if w[0] >= utf8.RuneSelf {
+		p.b = append(p.b, w...)
+		p.chars++
+		return
+	}
+	w = w[:min(len(w), previewLength-p.chars)]
+	p.b = append(p.b, w...)
+	p.chars += len(w)
 }

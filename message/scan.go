@@ -1,7 +1,6 @@
 package message
 
 import (
-	"bufio"
 	"bytes"
 	"io"
 )
@@ -20,7 +19,7 @@ func Scan(r io.Reader, lim Limits, keys []Key) (found []bool, err error) {
 	c.preview.found = "-" // none wanted
 	var p parser
 	p.begin(lim.withDefaults(), c)
-	if err := p.read(bufio.NewReaderSize(r, readBuffer)); err != nil {
+	if err := p.read(r, make([]byte, readBuffer)); err != nil {
 		return nil, err
 	}
 	for _, s := range []textSink{c.header, c.mime, c.bodyText, c.visible} {
@@ -111,6 +110,8 @@ func (s *scanSink) text(b []byte) {
 	s.buf = fold(&s.folder, s.buf, b)
 	s.look()
 }
+
+func (s *scanSink) endLine() { s.text([]byte{'\n'}) }
 
 func (s *scanSink) field(name, value []byte) {
 	s.trim()

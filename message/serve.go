@@ -25,7 +25,7 @@ func ServedReader(raw io.ReaderAt, size int64, lim Limits) (io.Reader, error) {
 	var p parser
 	p.begin(lim.withDefaults(), &textCollector{off: true})
 	whole := io.NewSectionReader(raw, 0, size)
-	if err := p.read(bufio.NewReaderSize(whole, readBuffer)); err != nil {
+	if err := p.read(whole, make([]byte, readBuffer)); err != nil {
 		return nil, err
 	}
 	if !p.d.HasNUL {

@@ -71,6 +71,8 @@ func (s *storeSink) text(b []byte) {
 	s.charge(start)
 }
 
+func (s *storeSink) endLine() { s.text([]byte{'\n'}) }
+
 // folded takes text that has been paid for and folded.
 func (s *storeSink) folded(b []byte) { s.buf = append(s.buf, b...) }
 

@@ -31,11 +31,11 @@ const (
 
 // readHeader digests the header in p.hdr, which is that of n.
 func (p *parser) readHeader(n *node) {
-	isMessage := len(p.stack) == 1 || p.stack[len(p.stack)-2].message == n
-	p.fields = headerFields{}
+	isRoot := len(p.stack) == 1
+	isMessage := isRoot || p.stack[len(p.stack)-2].message == n
 	where := &p.text.mime
 	switch {
-	case len(p.stack) == 1:
+	case isRoot:
 		where = &p.text.header
 	case isMessage:
 		where = &p.text.bodyText
@@ -43,32 +43,45 @@ func (p *parser) readHeader(n *node) {
 	if !p.d.Has8BitHeader && !isASCII(p.hdr) {
 		p.d.Has8BitHeader = true
 	}
+	p.readFields(where, isRoot && int64(len(p.hdr)) == n.BodyStart-n.HeaderStart)
+	p.contentFields(n, len(p.stack) > 1 && p.stack[len(p.stack)-2].isDigest())
+	if isMessage {
+		n.wire.envelope = p.render(p.appendEnvelope)
+		p.d.Truncated = p.d.Truncated || p.addrsLeft < 0
+	}
+	if isRoot {
+		p.deriveKeys()
+	}
+}
+
+// readFields finds the fields that count in p.hdr, and has the text collected; keep
+// says that this is the message's header, and all of it.
+func (p *parser) readFields(text *textSink, keep bool) {
+	p.fields, p.values = headerFields{}, p.values[:0]
 	for h := p.hdr; ; {
 		l, rest, ok := nextHeaderLine(h)
 		if !ok {
-			break
+			if keep {
+				p.kept = p.kept.end(rest)
+			}
+			return
 		}
 		h = rest
 		if l.name == nil {
 			continue
 		}
+		name := fieldOf(l.name)
+		if keep {
+			p.kept = p.kept.add(name, l.raw)
+		}
 		if p.fieldsLeft--; p.fieldsLeft < 0 {
 			p.d.Truncated = true
-			break
+			continue
 		}
-		p.fields.set(l.name, l.value)
-		p.text.field(where, l.name, l.value)
-	}
-	p.contentFields(n, len(p.stack) > 1 && p.stack[len(p.stack)-2].isDigest())
-	if isMessage {
-		n.wire.envelope = p.render(func(w []byte) []byte { return appendEnvelope(w, &p.fields, &p.addrsLeft) })
-		p.d.Truncated = p.d.Truncated || p.addrsLeft < 0
-	}
-	if len(p.stack) == 1 {
-		p.d.deriveKeys(&p.fields)
-		if int64(len(p.hdr)) == n.BodyStart-n.HeaderStart { // all of it was kept
-			p.d.Fields = makeFields(p.hdr)
+		if name != 0 {
+			p.fields.set(name, l.value)
 		}
+		p.text.field(text, l.name, l.value)
 	}
 }
 
@@ -85,19 +98,19 @@ func (p *parser) render(f func([]byte) []byte) span {
 // n is a part of a multipart/digest.
 func (p *parser) contentFields(n *node, digest bool) {
 	f, w := &p.fields, &n.wire
-	typ, subtype, params := readContentType(f.contentType, digest)
+	typ, subtype, params := p.readContentType(f[fieldContentType], digest)
 	params = joinContinuations(params)
-	n.Type, n.Subtype = lowerType(typ), lowerType(subtype)
-	n.Charset = string(bytes.ToLower(trimSpace(paramValue(params, "charset"))))
+	n.Type, n.Subtype = lowerString(typ), lowerString(subtype)
+	n.Charset = lowerString(trimSpace(paramValue(params, "charset")))
 	w.format.flowed = bytes.EqualFold(findParam(params, "format"), []byte("flowed"))
 	w.format.delSp = bytes.EqualFold(findParam(params, "delsp"), []byte("yes"))
-	n.RawEncoding, n.Encoding = readEncoding(f.encoding)
+	n.RawEncoding, n.Encoding = p.readEncoding(f[fieldContentTransferEncoding])
 
-	boundary := bytes.TrimRight(paramValue(params, "boundary"), " \t")
+	boundary := trimBlanks(paramValue(params, "boundary"))
 	usable := len(boundary) > 0 && len(boundary) <= maxBoundary
 	switch {
 	case n.Type == "multipart" && usable:
-		n.kind, n.boundary = nodeMultipart, bytes.Clone(boundary)
+		n.kind, n.boundary = nodeMultipart, append(n.boundary, boundary...)
 	case n.Type == "message" && (n.Subtype == "rfc822" || n.Subtype == "global"):
 		n.kind = nodeMessage
 	}
@@ -122,19 +135,19 @@ const maxBoundary = 1000
 func (p *parser) otherFields(n *node) {
 	f, w := &p.fields, &n.wire
 	w.basic = p.render(func(b []byte) []byte {
-		b = appendFieldString(b, f.id)
+		b = p.appendValue(b, f[fieldContentID])
 		b = append(b, ' ')
-		b = appendFieldString(b, f.description)
+		b = p.appendValue(b, f[fieldContentDescription])
 		b = append(b, ' ')
 		if n.RawEncoding == "" {
 			return append(b, `"7bit"`...)
 		}
 		return appendString(b, []byte(n.RawEncoding))
 	})
-	w.md5 = p.render(func(b []byte) []byte { return appendFieldString(b, f.md5) })
+	w.md5 = p.render(func(b []byte) []byte { return p.appendValue(b, f[fieldContentMD5]) })
 	w.tail = p.render(func(b []byte) []byte {
-		value, params := splitParams(unfold(f.disposition))
-		n.Disposition = string(bytes.ToLower(value))
+		value, params := p.splitParams(f[fieldContentDisposition])
+		n.Disposition = lowerString(value)
 		if len(value) == 0 {
 			b = append(b, "NIL"...)
 		} else {
@@ -145,10 +158,18 @@ func (p *parser) otherFields(n *node) {
 			b = append(b, ')')
 		}
 		b = append(b, ' ')
-		b = appendLanguages(b, f.language)
+		b = p.appendLanguages(b, f[fieldContentLanguage])
 		b = append(b, ' ')
-		return appendFieldString(b, f.location)
+		return p.appendValue(b, f[fieldContentLocation])
 	})
+}
+
+// splitParams is [splitParams] for a field that may be folded. The parameters are valid
+// until it is called again.
+func (p *parser) splitParams(v []byte) (value []byte, params []param) {
+	value, params = splitParams(p.params[:0], p.values.unfold(v))
+	p.params = params
+	return value, params
 }
 
 // unopened makes a leaf of a multipart or message that is not taken apart.
@@ -167,11 +188,11 @@ func (p *parser) unopened(n *node) {
 
 // readContentType takes a Content-Type apart; it gives the default of RFC 2045
 // section 5.2 for one that is absent or no type.
-func readContentType(v []byte, digest bool) (typ, subtype []byte, params []param) {
+func (p *parser) readContentType(v []byte, digest bool) (typ, subtype []byte, params []param) {
 	if v == nil && digest {
 		return []byte("message"), []byte("rfc822"), nil
 	}
-	value, params := splitParams(unfold(v))
+	value, params := p.splitParams(v)
 	typ, subtype, slash := bytes.Cut(value, []byte{'/'})
 	typ, subtype = trimSpace(typ), trimSpace(subtype)
 	switch {
@@ -185,11 +206,11 @@ func readContentType(v []byte, digest bool) (typ, subtype []byte, params []param
 
 // readEncoding returns the name of a transfer encoding, without comments and
 // what else may stand there, and what it is.
-func readEncoding(v []byte) (name string, enc Encoding) {
+func (p *parser) readEncoding(v []byte) (name string, enc Encoding) {
 	if v == nil {
 		return "", Encoding7Bit
 	}
-	s := paramScanner{src: unfold(v)}
+	s := paramScanner{src: p.values.unfold(v)}
 	token := bytes.Trim(s.token("; \t("), `"'`)
 	var buf [32]byte
 	switch string(lowerName(&buf, token)) {
@@ -208,14 +229,21 @@ func readEncoding(v []byte) (name string, enc Encoding) {
 			enc = Encoding7Bit
 		}
 	}
-	return string(token), enc
+	return frequentString(token), enc
 }
 
-// lowerType returns a type or subtype in lower case, without memory of its own
-// for frequent ones.
-func lowerType(b []byte) string {
+// lowerString returns b in lower case, without memory of its own for what is frequent.
+func lowerString(b []byte) string {
 	var buf [32]byte
-	switch low := lowerName(&buf, b); string(low) {
+	if low := lowerName(&buf, b); len(low) == len(b) && isASCII(low) {
+		return frequentString(low)
+	}
+	return string(bytes.ToLower(b))
+}
+
+// frequentString is string(b), without memory of its own for what most messages have.
+func frequentString(b []byte) string {
+	switch string(b) {
 	case "text":
 		return "text"
 	case "plain":
@@ -228,14 +256,32 @@ func lowerType(b []byte) string {
 		return "mixed"
 	case "alternative":
 		return "alternative"
+	case "utf-8":
+		return "utf-8"
+	case "us-ascii":
+		return "us-ascii"
+	case "iso-8859-1":
+		return "iso-8859-1"
+	case "7bit":
+		return "7bit"
+	case "8bit":
+		return "8bit"
+	case "quoted-printable":
+		return "quoted-printable"
+	case "base64":
+		return "base64"
+	case "inline":
+		return "inline"
+	case "attachment":
+		return "attachment"
 	}
-	return string(bytes.ToLower(b))
+	return string(b)
 }
 
 // appendLanguages appends body-fld-lang: NIL or a list.
-func appendLanguages(dst, v []byte) []byte {
+func (p *parser) appendLanguages(dst, v []byte) []byte {
 	start := len(dst)
-	v = unfold(v)
+	v = p.values.unfold(v)
 	for more := true; more; {
 		var tag []byte
 		tag, v, more = bytes.Cut(v, []byte{','})
@@ -260,11 +306,21 @@ func appendLanguages(dst, v []byte) []byte {
 func (p *parser) digest() *Digest {
 	d, root := p.d, p.stack[0]
 	p.settle(root)
-	d.Envelope = bytes.Clone(p.piece(root.wire.envelope))
-	d.Body = p.appendBody(make([]byte, 0, len(p.wire)), root, false)
-	d.BodyStructure = p.appendBody(make([]byte, 0, 2*len(p.wire)), root, true)
-	d.Body = bytes.Clone(d.Body)
-	d.BodyStructure = bytes.Clone(d.BodyStructure)
+	out := append(p.out[:0], p.piece(root.wire.envelope)...)
+	envelope := len(out)
+	out = p.appendBody(out, root, false)
+	body := len(out)
+	out = p.appendBody(out, root, true)
+	structure := len(out)
+	if len(p.kept) <= maxFields {
+		out = append(out, p.kept...)
+	}
+	p.out = out
+	all := bytes.Clone(out)
+	d.Envelope, d.Body, d.BodyStructure = all[:envelope:envelope], all[envelope:body:body], all[body:structure:structure]
+	if structure < len(all) {
+		d.Fields = all[structure:len(all):len(all)]
+	}
 	root.fill(&d.Root)
 	return d
 }

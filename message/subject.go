@@ -7,9 +7,10 @@ const maxSubject = 4096
 
 // baseSubject returns the base subject of a Subject field (RFC 5256 section
 // 2.1, with the ABNF of section 5), and whether the subject marks a reply or
-// a forward.
-func baseSubject(v []byte) (base []byte, replyOrForward bool) {
-	s := singleSpaces(decodeWords(nil, unfold(v[:min(len(v), maxSubject)])))
+// a forward. It is valid until p.words is used again.
+func (p *parser) baseSubject(v []byte) (base []byte, replyOrForward bool) {
+	p.words = decodeWords(p.words[:0], p.values.unfold(v[:min(len(v), maxSubject)]))
+	s := singleSpaces(p.words)
 	for {
 		var more bool
 		s, more = trimTrailer(s) // (2)

@@ -359,3 +359,17 @@ func TestPreviewOfLongTexts(t *testing.T) {
 		}
 	}
 }
+
+// TestPreviewOfPreamble: what stands before the first part is no preview, however
+// long it is and however much text is kept.
+func TestPreviewOfPreamble(t *testing.T) {
+	preamble := strings.Repeat("This is a message in parts, which your program cannot show.\r\n", 100)
+	raw := "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + preamble + "--b\r\n\r\nHello.\r\n--b--\r\n"
+	for _, kept := range []int64{1, 1 << 20} {
+		d, _, err := message.Parse(strings.NewReader(raw), message.Limits{TextBytes: kept})
+		if err != nil || d.Preview != "Hello." {
+			t.Errorf("%d octets of text kept: preview %q, %v", kept, d.Preview, err)
+		}
+	}
+	checkMessage(t, []byte(raw), message.Limits{})
+}

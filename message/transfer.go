@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/rookery-mail/rookery/imap"
@@ -109,35 +110,42 @@ func (d *transferDecoder) flush(dst []byte) []byte {
 	return dst
 }
 
-// base64Value returns the value of a base64 character, 64 and more for others.
-func base64Value(c byte) byte {
-	switch {
-	case 'A' <= c && c <= 'Z':
-		return c - 'A'
-	case 'a' <= c && c <= 'z':
-		return c - 'a' + 26
-	case '0' <= c && c <= '9':
-		return c - '0' + 52
-	case c == '+':
-		return 62
-	case c == '/':
-		return 63
+// base64Values has the value of each base64 character, 64 for "=", 65 for others.
+var base64Values = func() (values [256]byte) {
+	for c := range values {
+		values[c] = base64Other
 	}
-	return 64
-}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range len(alphabet) {
+		values[alphabet[i]] = byte(i)
+	}
+	values['='] = base64End
+	return values
+}()
+
+const (
+	base64End   = 64
+	base64Other = 65
+)
 
 func (d *transferDecoder) base64(dst, src []byte) []byte {
 	acc, n := d.acc, d.n
-	for _, c := range src {
-		v := base64Value(c)
-		switch {
-		case v < 64:
+	for i := 0; i < len(src); {
+		if n == 0 {
+			var taken int
+			dst, taken = base64Groups(dst, src[i:])
+			if i += taken; i == len(src) {
+				break
+			}
+		}
+		switch v := base64Values[src[i]]; {
+		case v < base64End:
 			acc = acc<<6 | uint32(v)
 			if n++; n == 4 {
 				dst = append(dst, byte(acc>>16), byte(acc>>8), byte(acc))
 				n = 0
 			}
-		case c == '=': // the end of a stream; another may follow
+		case v == base64End: // the end of a stream; another may follow
 			switch n {
 			case 2:
 				dst = append(dst, byte(acc>>4))
@@ -146,33 +154,82 @@ func (d *transferDecoder) base64(dst, src []byte) []byte {
 			}
 			n = 0
 		}
+		i++
 	}
 	d.acc, d.n = acc, n
 	return dst
 }
 
-func (d *transferDecoder) quotedPrintable(dst, src []byte) []byte {
-	for i := 0; i < len(src); {
-		if d.state == qpText && len(d.space) == 0 {
-			j := i
-			for j < len(src) && qpPlain(src[j]) {
-				j++
-			}
-			dst = append(dst, src[i:j]...)
-			if i = j; i == len(src) {
-				break
-			}
+// base64Groups decodes the groups of four characters at the start of src, and
+// returns how many octets of it they are.
+func base64Groups(dst, src []byte) (_ []byte, taken int) {
+	for ; len(src) >= 4; src = src[4:] {
+		a, b, c, d := base64Values[src[0]], base64Values[src[1]], base64Values[src[2]], base64Values[src[3]]
+		if a|b|c|d >= base64End {
+			break
 		}
-		var again bool
-		if dst, again = d.qpOctet(dst, src[i]); !again {
-			i++
+		dst = append(dst, a<<2|b>>4, b<<4|c>>2, c<<6|d)
+		taken += 4
+	}
+	return dst, taken
+}
+
+// quotedPrintable decodes lines as a whole where they are simple, and the others octet
+// by octet.
+func (d *transferDecoder) quotedPrintable(dst, src []byte) []byte {
+	for len(src) > 0 {
+		line := src
+		if i := bytes.IndexByte(src, '\n'); i >= 0 {
+			line = src[:i+1]
+		}
+		src = src[len(line):]
+		if d.state == qpText && len(d.space) == 0 {
+			var taken int
+			dst, taken = qpLine(dst, line)
+			line = line[taken:]
+		}
+		for len(line) > 0 {
+			var again bool
+			if dst, again = d.qpOctet(dst, line[0]); !again {
+				line = line[1:]
+			}
 		}
 	}
 	return dst
 }
 
-func qpPlain(c byte) bool {
-	return c != '=' && c != ' ' && c != '\t' && c != '\r' && c != '\n'
+// qpLine decodes a line, or its beginning where it has no end or holds something odd,
+// and returns how many octets of it that were.
+func qpLine(dst, line []byte) (_ []byte, taken int) {
+	end := trimLineEnd(line)
+	text, ended := trimBlanks(end), len(end) < len(line)
+	if len(end)-len(text) > maxTrailingSpace {
+		return dst, 0
+	}
+	if !ended {
+		text = bytes.TrimRight(text, " \t\r") // of which a line end may be to come
+	}
+	for rest := text; ; {
+		i := bytes.IndexByte(rest, '=')
+		if i < 0 {
+			dst = append(dst, rest...)
+			break
+		}
+		dst = append(dst, rest[:i]...)
+		switch rest = rest[i:]; {
+		case len(rest) > 2 && hexValue(rest[1]) < 16 && hexValue(rest[2]) < 16:
+			dst = append(dst, hexValue(rest[1])<<4|hexValue(rest[2]))
+			rest = rest[3:]
+		case len(rest) == 1 && ended: // a soft line break
+			return dst, len(line)
+		default:
+			return dst, len(text) - len(rest)
+		}
+	}
+	if !ended {
+		return dst, len(text)
+	}
+	return append(dst, line[len(end):]...), len(line)
 }
 
 // qpOctet takes one octet; again says that it is to be given once more, to

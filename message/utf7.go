@@ -28,7 +28,7 @@ func (d *utf7Decoder) decode(dst, src []byte, final bool) []byte {
 			}
 			continue
 		}
-		if v := base64Value(c); v < 64 {
+		if v := base64Values[c]; v < base64End {
 			d.any = true
 			d.bits = d.bits<<6 | uint32(v)
 			if d.n += 6; d.n >= 16 {
