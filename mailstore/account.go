@@ -111,6 +111,7 @@ func (s *Store) load(ctx context.Context, num driver.Account, user string) (*acc
 	s.mu.Unlock()
 	a.mu.Lock()
 	a.keep()
+	a.visited()
 	a.mu.Unlock()
 	if a.ready.Load() {
 		return a, nil
@@ -233,6 +234,9 @@ func (a *account) reload() error {
 	for num, list := range graves {
 		a.box(num).graves = list
 		a.buried[num] = struct{}{}
+	}
+	if a.deriving.all == nil && w.rec.nextMsg > 0 {
+		a.beginCalm()
 	}
 	a.deriving.all = a.deriving.reread(derived)
 	a.mu.Unlock()

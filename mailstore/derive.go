@@ -99,6 +99,10 @@ type deriving struct {
 	last    uint64     // the greatest number of a message, 0 before the account is read
 	all     []progress // as Store.derivers; nil before the account is read
 
+	// Until calm steps wait for those who have come just now; not beyond calmEnd,
+	// which is zero where nothing waits so.
+	calm, calmEnd time.Time
+
 	// Of the texts (textkeep.go):
 	released uint64    // up to this message they may be made now
 	noted    uint64    // last, when arrived was called
@@ -262,6 +266,9 @@ func (a *account) deriveLoop() {
 		case <-time.After(max(pause, a.breath(worked), retry)):
 		case <-ctx.Done():
 		}
+		if ctx.Err() == nil && a.calms() {
+			continue
+		}
 		began := time.Now()
 		err := a.deriveRound(ctx)
 		worked = time.Since(began)
@@ -327,7 +334,7 @@ func (a *account) restDeriving() (pause time.Duration, ended bool) {
 		pause = min(hold, deriveLook) // more may come than shall wait
 	}
 	d.running = !d.resting || a.textsWait()
-	return pause, !d.running
+	return max(pause, a.calmFor()), !d.running
 }
 
 func (a *account) endDeriving() {

@@ -56,6 +56,7 @@ func (a *Account) Mailbox(ctx context.Context, name string) (*Mailbox, error) {
 	m.box.handles[m] = struct{}{}
 	m.box.lastUse = a.store.clock.Add(1)
 	a.keep()
+	a.visited()
 	a.mu.Unlock()
 	return m, nil
 }

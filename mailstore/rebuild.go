@@ -2,6 +2,7 @@ package mailstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/mailstore/driver"
@@ -26,6 +27,7 @@ func (a *Account) RebuildIndex() {
 	for i := range a.deriving.all {
 		a.deriving.all[i].broken = true
 	}
+	a.deriving.calmEnd = time.Time{} // who asks for it waits for it
 	a.derive()
 }
 
