@@ -221,6 +221,7 @@ func (a *account) reload() error {
 	if err != nil {
 		return imap.E("mailstore: read account", imap.Other, err)
 	}
+	w.ids = newKnownIDs(w.rec.nextMsg)
 	a.working, a.voids = w, voids
 	if err := a.dropVoid(); err != nil {
 		return err
@@ -310,7 +311,7 @@ func (a *account) box(num boxNum) *box {
 func (a *account) publish(states changed) {
 	var wake []func()
 	a.mu.Lock()
-	base := a.working.tree.memory()
+	base := a.working.tree.memory() + a.working.ids.memory()
 	grown := base - a.base
 	a.base = base
 	a.tree.Store(a.working.tree)

@@ -188,6 +188,7 @@ type working struct {
 	rec   accountRec
 	tree  *tree
 	boxes map[boxNum]*boxState
+	ids   knownIDs
 }
 
 // changed are the states of mailboxes that a change has looked at or made; nil
@@ -203,6 +204,7 @@ type batch struct {
 	changed changed
 	counted []boxNum // mailboxes whose counters have changed
 	graves  []grave
+	threads []knownThread
 	wrote   bool
 	size    int // bytes of what was written
 }
@@ -247,6 +249,7 @@ func (a *account) update(r *round) (*batch, error) {
 		}
 	}
 	a.bury(b.graves)
+	a.working.ids.remember(b.threads)
 	return b, nil
 }
 
@@ -326,6 +329,7 @@ type opTx struct {
 	changed changed
 	counted []boxNum // mailboxes whose counters have changed
 	graves  []grave
+	threads []knownThread // that were looked up or written
 	writes  []write
 	overlay map[string]int // index in writes of what this op may read again
 	size    int
@@ -404,5 +408,6 @@ func (t *opTx) flush() error {
 	t.b.rec, t.b.tree = t.rec, t.tree
 	maps.Copy(t.b.changed, t.changed)
 	t.b.graves = append(t.b.graves, t.graves...)
+	t.b.threads = append(t.b.threads, t.threads...)
 	return nil
 }

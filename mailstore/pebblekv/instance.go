@@ -26,7 +26,7 @@ type instance struct {
 	stop   func()        // stops the syncer of a relaxed store
 
 	// Guarded by KV.mu.
-	accounts map[driver.Account]*account // those that somebody is using now
+	accounts map[driver.Account]*account // those in use, and others
 	running  int
 	idle     chan struct{} // made by who waits, closed when running becomes 0
 	retired  bool          // another is in its place: the last to leave closes it
@@ -77,6 +77,23 @@ func (kv *KV) openInstance(again bool) (*instance, error) {
 		in.stop = in.startSyncer(opts.Relaxed, &kv.late)
 	}
 	return in, nil
+}
+
+// keptAccounts is how many accounts are kept, in use or not: of some 500 bytes.
+const keptAccounts = 1024
+
+// forgetOther lets go of an account that nobody uses, but not of a, where there are
+// many. KV.mu is held.
+func (in *instance) forgetOther(a driver.Account) {
+	if len(in.accounts) <= keptAccounts {
+		return
+	}
+	for other, acct := range in.accounts {
+		if acct.users == 0 && other != a {
+			delete(in.accounts, other)
+			return
+		}
+	}
 }
 
 // fail is called by whoever sees that the database cannot go on, possibly under

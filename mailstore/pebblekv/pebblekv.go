@@ -61,11 +61,16 @@ type KV struct {
 
 var _ driver.KV = (*KV)(nil)
 
-// An account exists while somebody is in it.
+// An account exists while somebody is in it, and then as one of keptAccounts.
 type account struct {
 	in    *instance
 	users int // guarded by KV.mu
 	turn  chan struct{}
+
+	// What the newest transaction has left under the key that it looked up first,
+	// which the next one mostly does, too. It belongs to who has the turn.
+	first      []byte // nil where that is not known
+	firstValue []byte
 
 	mu   sync.Mutex
 	last *commit // the newest that has begun; older ones are durable before it
@@ -205,7 +210,7 @@ func (kv *KV) leave(a driver.Account, acct *account) {
 	defer kv.mu.Unlock()
 	in := acct.in
 	if acct.users--; acct.users == 0 {
-		delete(in.accounts, a) // everyone has waited for acct.last
+		in.forgetOther(a) // everyone has waited for acct.last
 	}
 	if in.running--; in.running > 0 {
 		return
@@ -308,7 +313,7 @@ func (kv *KV) Update(ctx context.Context, a driver.Account, fn func(driver.Txn) 
 // nothing was applied.
 func (kv *KV) run(ctx context.Context, in *instance, acct *account, a driver.Account, fn func(driver.Txn) error) (*pebble.Batch, *commit, error) {
 	defer func() { <-acct.turn }()
-	tx := &txn{reader: reader{in.db, a}, batch: in.db.NewBatch()}
+	tx := &txn{reader: reader{in.db, a}, acct: acct, batch: in.db.NewBatch()}
 	err := fn(tx)
 	if closeErr := tx.done(); err == nil {
 		err = closeErr
@@ -327,7 +332,10 @@ func (kv *KV) run(ctx context.Context, in *instance, acct *account, a driver.Acc
 	acct.mu.Lock()
 	acct.last = c
 	acct.mu.Unlock()
-	return tx.batch, c, in.apply(tx.batch)
+	if err = in.apply(tx.batch); err == nil {
+		tx.noteFirst()
+	}
+	return tx.batch, c, err
 }
 
 // Watch implements driver.KV. One process owns the store; but after a Reopen a

@@ -128,19 +128,22 @@ func readError(err error) error {
 	return imap.E("index read", imap.Unavailable, err)
 }
 
-// A txn writes into a plain batch and keeps an overlay of what it wrote, for
-// its own reads. Pebble's indexed batch does the same with a skip list that
+// A txn writes into a plain batch and keeps what it wrote, for its own reads: in a
+// list at first, since most never read behind their writes. Pebble's indexed batch does the same with a skip list that
 // costs more than the writes themselves; most transactions here write a few
 // keys and read before they write.
 type txn struct {
 	reader  // of the committed state: nobody else changes this account now
+	acct    *account
 	batch   *pebble.Batch
+	fresh   []keyWrite // what is not in own yet
 	own     map[string]write
 	ranges  []keyRange // deleted; a later write is in own
 	sorted  []string   // the keys of own in order, when not stale
 	stale   bool
 	written int
 
+	first  []byte // the key that was looked up first
 	gets   int
 	lookup *pebble.Iterator // finds single keys, from the second on
 }
@@ -150,6 +153,11 @@ type write struct {
 	deleted bool
 }
 
+type keyWrite struct {
+	key []byte
+	write
+}
+
 type keyRange struct{ from, to []byte }
 
 func (r keyRange) contains(key []byte) bool {
@@ -157,17 +165,38 @@ func (r keyRange) contains(key []byte) bool {
 }
 
 func (tx *txn) Get(key []byte) ([]byte, bool, error) {
+	tx.settle()
 	if w, ok := tx.own[string(key)]; ok {
 		return w.value, !w.deleted, nil
 	}
 	if tx.hidden(key) {
 		return nil, false, nil
 	}
-	// Most transactions look up one key, the account's, which the memtable has.
-	if tx.gets++; tx.gets == 1 {
-		return tx.reader.Get(key)
+	if tx.gets++; tx.gets > 1 {
+		return tx.find(key)
 	}
-	return tx.find(key)
+	// Most transactions look up one key, the account's, and write it: then the one
+	// before has left its value. If not, the memtable has it.
+	tx.first = bytes.Clone(key)
+	if tx.acct.first != nil && bytes.Equal(key, tx.acct.first) {
+		return tx.acct.firstValue, true, nil
+	}
+	return tx.reader.Get(key)
+}
+
+// noteFirst leaves to the next transaction what the key has that was looked up
+// first. The batch has been applied.
+func (tx *txn) noteFirst() {
+	w := tx.own[string(tx.first)]
+	for _, fresh := range slices.Backward(tx.fresh) {
+		if bytes.Equal(fresh.key, tx.first) {
+			w = fresh.write
+			break
+		}
+	}
+	if tx.acct.first = nil; w.value != nil && !w.deleted {
+		tx.acct.first, tx.acct.firstValue = tx.first, bytes.Clone(w.value)
+	}
 }
 
 // find looks up a key that may well not be there: unlike Get of the database
@@ -244,11 +273,21 @@ func (tx *txn) putKey(dst, key []byte) {
 }
 
 func (tx *txn) note(key []byte, w write) {
-	if tx.own == nil {
-		tx.own = make(map[string]write)
+	tx.fresh = append(tx.fresh, keyWrite{key, w})
+}
+
+// settle makes own of what was written.
+func (tx *txn) settle() {
+	if len(tx.fresh) == 0 {
+		return
 	}
-	tx.own[string(key)] = w
-	tx.stale = true
+	if tx.own == nil {
+		tx.own = make(map[string]write, len(tx.fresh))
+	}
+	for _, w := range tx.fresh {
+		tx.own[string(w.key)] = w.write
+	}
+	tx.fresh, tx.stale = tx.fresh[:0], true
 }
 
 // fewKeys is the number of keys up to which DeleteRange deletes each: a range
@@ -300,6 +339,7 @@ func (tx *txn) DeleteRange(from, to []byte) error {
 const maxKeyLen = 4096
 
 func (tx *txn) Scan(from, to []byte, fn func(key, value []byte) bool) error {
+	tx.settle()
 	if len(tx.own) == 0 && len(tx.ranges) == 0 {
 		return tx.reader.Scan(from, to, fn)
 	}
