@@ -1,70 +1,49 @@
 package lmtp
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
-	"io"
 	"net"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
-// conn is a connection that gives the library one command line at a time and
-// reads the bytes after DATA itself. The library's own reader of those loses
-// its place after CR CR LF: the dot that ends a message is missed there, and
-// doubled dots stay double. It also bounds the lines of messages along with
-// those of commands.
+// conn is a connection: the bytes that have come and are not used yet, the replies
+// that are not sent yet, and how long either may take. All but interrupt is for the
+// goroutine that serves it.
 type conn struct {
-	net.Conn
-	idle   time.Duration
-	closed func()
-	full   bool // one too many: it is sent away at its first command
-	once   sync.Once
+	nc   net.Conn
+	from string // for Received, see comesFrom
+	idle time.Duration
 
-	br       *bufio.Reader
-	chunk    int64  // bytes of a BDAT chunk that are still to come
-	leftover []byte // to be given to the library before anything else
-	written  replies
+	buf  []byte
+	r, w int    // buf[r:w] has come
+	out  []byte // replies that are still to be sent
 
-	outMu sync.Mutex
-	out   []byte // replies that are still to be sent
+	writeBy time.Time // the deadline that nc has
 
 	mu       sync.Mutex
-	busy     bool // a message is coming in
+	readBy   time.Time // the deadline that nc has, but for interrupt's
+	busy     bool      // a message is coming in
 	stopping bool
 }
 
-// maxCommand bounds a command line.
-const maxCommand = 8 << 10
+// Sizes in bytes.
+const (
+	readSize   = 32 << 10 // is read at once
+	maxCommand = 8 << 10  // bounds a command line
+	maxReplies = 4 << 10  // bounds the replies that wait
+)
+
+// Why a connection ends, where it is not the network's fault.
+var (
+	errLineTooLong = errors.New("lmtp: the command line is too long")
+	errStopping    = errors.New("lmtp: the server is shutting down")
+)
 
 func newConn(nc net.Conn, idle time.Duration) *conn {
-	c := &conn{Conn: nc, idle: idle}
-	c.br = bufio.NewReaderSize(deadlineReader{c}, 32<<10)
-	return c
-}
-
-// deadlineReader reads from the network, and waits for it as long as it may. The
-// client, which may wait for replies, gets them before.
-type deadlineReader struct{ c *conn }
-
-func (r deadlineReader) Read(p []byte) (int, error) {
-	if err := r.c.flush(); err != nil {
-		return 0, err
-	}
-	r.c.mu.Lock()
-	stop := r.c.stopping && !r.c.busy
-	if !stop {
-		r.c.Conn.SetReadDeadline(time.Now().Add(r.c.idle))
-	}
-	r.c.mu.Unlock()
-	if stop {
-		return 0, os.ErrDeadlineExceeded
-	}
-	return r.c.Conn.Read(p)
+	return &conn{nc: nc, from: comesFrom(nc.RemoteAddr()), idle: idle, buf: make([]byte, readSize)}
 }
 
 // interrupt ends the connection as soon as no message is coming in.
@@ -73,7 +52,8 @@ func (c *conn) interrupt() {
 	defer c.mu.Unlock()
 	c.stopping = true
 	if !c.busy {
-		c.Conn.SetReadDeadline(time.Now())
+		c.nc.SetReadDeadline(time.Now())
+		c.readBy = time.Time{}
 	}
 }
 
@@ -89,175 +69,129 @@ func (c *conn) isStopping() bool {
 	return c.stopping && !c.busy
 }
 
-// SetReadDeadline does nothing: whoever reads sets its own.
-func (c *conn) SetReadDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline does nothing, likewise.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
-
-// Close closes the connection.
-func (c *conn) Close() error {
-	c.once.Do(func() {
-		_ = c.flush() // the last words, which may find nobody
-		c.closed()
-	})
-	return c.Conn.Close()
-}
-
-// Read gives the library what it asks for, but never more than one line at a
-// time while commands are read.
-func (c *conn) Read(p []byte) (int, error) {
-	if len(c.leftover) > 0 {
-		n := copy(p, c.leftover)
-		c.leftover = c.leftover[n:]
-		return n, nil
-	}
-	if c.chunk > 0 {
-		n, err := c.br.Read(p[:min(int64(len(p)), c.chunk)])
-		c.chunk -= int64(n)
-		return n, err
-	}
+// readLine returns the next command line with its end, LF, which is valid until the
+// next read.
+func (c *conn) readLine() ([]byte, error) {
 	if c.isStopping() {
-		return 0, c.goodbye("421 4.3.2 Server is shutting down\r\n")
+		return nil, errStopping
 	}
-	if c.full {
-		return 0, c.goodbye("421 4.3.2 Too many connections\r\n")
+	seen := 0
+	for {
+		here := c.buf[c.r:min(c.w, c.r+maxCommand)]
+		if i := bytes.IndexByte(here[seen:], '\n'); i >= 0 {
+			line := here[:seen+i+1]
+			c.r += len(line)
+			return line, nil
+		}
+		if seen = len(here); seen == maxCommand {
+			return nil, errLineTooLong
+		}
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
 	}
-	line, err := c.br.ReadSlice('\n')
+}
+
+// chunk returns what has come, n bytes of it at most, and waits where that is
+// nothing. It is valid until the next read.
+func (c *conn) chunk(n int64) ([]byte, error) {
+	if c.r == c.w {
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
+	}
+	p := c.buf[c.r : c.r+int(min(n, int64(c.w-c.r)))]
+	c.r += len(p)
+	return p, nil
+}
+
+// unread gives the last n bytes of a chunk back.
+func (c *conn) unread(n int) { c.r -= n }
+
+// fill reads what comes. The client, which may wait for replies, gets them before.
+func (c *conn) fill() error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if c.r > 0 {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	if err := c.extend(); err != nil {
+		return err
+	}
+	n, err := c.nc.Read(c.buf[c.w:])
+	c.w += n
 	switch {
-	case len(line) > maxCommand:
-		return 0, c.goodbye("500 5.5.2 The command line is too long\r\n")
-	case err != nil && c.isStopping():
-		return 0, c.goodbye("421 4.3.2 Server is shutting down\r\n")
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, c.goodbye("421 4.4.2 Nothing was said for too long\r\n")
-	case err != nil:
-		return 0, err
+	case n > 0:
+		return nil // an error comes again
+	case c.isStopping():
+		return errStopping
 	}
-	c.chunk = chunkSize(string(line))
-	c.leftover = addDomain(line)
-	n := copy(p, c.leftover)
-	c.leftover = c.leftover[n:]
-	return n, nil
+	return err
 }
 
-// chunkSize returns how many bytes follow a command line that is not text: the
-// size that a BDAT names (RFC 3030 section 2).
-func chunkSize(line string) int64 {
-	f := strings.Fields(line)
-	if len(f) < 2 || !strings.EqualFold(f[0], "BDAT") {
-		return 0
+// extend gives the client time for what it says next. A deadline is not moved for a
+// few seconds, which take longer to arrange than to read: with five minutes a client
+// has some twenty seconds more.
+func (c *conn) extend() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopping && !c.busy {
+		return errStopping
 	}
-	n, err := strconv.ParseUint(f[1], 10, 32)
-	if err != nil {
-		return 0
+	if now := time.Now(); c.readBy.Sub(now) < c.idle {
+		c.readBy = now.Add(c.idle + c.idle/16)
+		return c.nc.SetReadDeadline(c.readBy)
 	}
-	return int64(n)
+	return nil
 }
 
-// goodbye writes a last line; the library takes the end of input for the end
-// of the connection.
-func (c *conn) goodbye(line string) error {
-	_ = c.flush()
-	c.Conn.SetWriteDeadline(time.Now().Add(2 * time.Second))
-	_, _ = io.WriteString(c.Conn, line)
-	return io.EOF
+// say adds a reply line. It is sent before the next wait for the client, so that
+// commands which come together are answered together (RFC 2920).
+func (c *conn) say(r reply) {
+	c.out = append(append(c.out, r...), "\r\n"...)
 }
 
-// data returns a reader of the message that follows DATA: to CR LF dot CR LF
-// and without the dots that lines have in front (RFC 5321 section 4.5.2). A LF
-// without CR ends no line.
-func (c *conn) data() *dataReader { return &dataReader{c: c, state: lineBegin} }
-
-// endData tells the library that the message is over.
-func (c *conn) endData() { c.leftover = []byte(".\r\n") }
-
-type dataState uint8
-
-const (
-	inLine    dataState = iota
-	lineCR              // after CR
-	lineBegin           // after CR LF
-	lineDot             // after CR LF dot, which has not been given on
-	lineDotCR           // after CR LF dot CR, neither given on
-	dataEnd
-)
-
-type dataReader struct {
-	c     *conn
-	state dataState
+// sayOf adds a reply that is for one recipient, who is named behind the codes.
+func (c *conn) sayOf(recipient string, r reply) {
+	const codes = len("250 2.1.5 ")
+	c.out = append(append(append(append(c.out, r[:codes]...), '<'), recipient...), "> "...)
+	c.out = append(append(c.out, r[codes:]...), "\r\n"...)
 }
 
-// Read reads bytes of the message; io.EOF after its end.
-func (d *dataReader) Read(p []byte) (n int, err error) {
-	for n < len(p) {
-		if d.state == dataEnd {
-			return n, io.EOF
-		}
-		// What is here already is taken; what is not is waited for only when
-		// there is nothing to return.
-		if n > 0 && d.c.br.Buffered() == 0 {
-			return n, nil
-		}
-		if d.state == inLine && d.c.br.Buffered() > 0 {
-			n += d.line(p[n:])
-			if n == len(p) || d.c.br.Buffered() == 0 {
-				continue
-			}
-		}
-		b, err := d.c.br.ReadByte()
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return n, err
-		}
-		before := d.state
-		if d.step(b) {
-			p[n] = b
-			n++
-		} else if before == lineDotCR && d.state == lineDotCR {
-			// The dot was one in front of a CR that ends no line, as here.
-			d.state = lineCR
-			p[n] = '\r'
-			n++
-			d.c.br.UnreadByte()
+// flush sends the replies that wait.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if now := time.Now(); c.writeBy.Sub(now) < c.idle {
+		c.writeBy = now.Add(c.idle + c.idle/16)
+		if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
+			return err
 		}
 	}
-	return n, nil
-}
-
-// line takes what is here of a line, up to its first CR.
-func (d *dataReader) line(p []byte) int {
-	here, _ := d.c.br.Peek(min(d.c.br.Buffered(), len(p)))
-	if i := bytes.IndexByte(here, '\r'); i >= 0 {
-		here = here[:i]
+	_, err := c.nc.Write(c.out)
+	if cap(c.out) > 2*maxReplies {
+		c.out = nil
 	}
-	n := copy(p, here)
-	_, _ = d.c.br.Discard(n)
-	return n
+	c.out = c.out[:0]
+	return err
 }
 
-// step takes one byte and reports whether it belongs to the message.
-func (d *dataReader) step(b byte) bool {
+// goodbye says why the connection ends, where there is something to say, and sends
+// what waits. The client may be gone.
+func (c *conn) goodbye(why error) {
 	switch {
-	case d.state == lineBegin && b == '.':
-		d.state = lineDot
-		return false
-	case d.state == lineDot && b == '\r':
-		d.state = lineDotCR
-		return false
-	case d.state == lineDotCR && b == '\n':
-		d.state = dataEnd
-		return false
-	case d.state == lineDotCR:
-		return false
-	case b == '\r':
-		d.state = lineCR
-	case b == '\n' && d.state == lineCR:
-		d.state = lineBegin
-	default:
-		d.state = inLine
+	case errors.Is(why, errStopping):
+		c.say("421 4.3.2 Server is shutting down")
+	case errors.Is(why, errLineTooLong):
+		c.say("500 5.5.2 The command line is too long")
+	case errors.Is(why, os.ErrDeadlineExceeded):
+		c.say("421 4.4.2 Nothing was said for too long")
 	}
-	return true
+	if len(c.out) > 0 {
+		c.nc.SetWriteDeadline(time.Now().Add(2 * time.Second))
+		_, _ = c.nc.Write(c.out)
+	}
 }

@@ -1,10 +1,10 @@
 // Package lmtp takes mail from an MTA (RFC 2033) and hands it to a
 // [Deliverer], which answers for each recipient after the message is durable.
 //
-// The commands are emersion/go-smtp's; the bytes of a message are read by this
-// package, because they must stay as they came (see conn), and some replies are
-// put in other words (see dialect.go). It is no SMTP server
-// for the open net: who can connect can deliver. Start with [New].
+// A connection has one goroutine: it reads commands (command.go, RFC 5321), takes the
+// message to memory or a file (message.go, data.go, spool.go), and delivers it to each
+// recipient (deliver.go). It is no SMTP server for the open net: who can connect can
+// deliver. Start with [New].
 package lmtp
 
 import (
@@ -13,13 +13,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
+	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/emersion/go-smtp"
-
-	"github.com/rookery-mail/rookery/imap"
 )
 
 // Deliverer is where the mail goes. It is safe for concurrent use.
@@ -63,15 +59,16 @@ type Options struct {
 type Server struct {
 	opts Options
 	to   Deliverer
-	smtp *smtp.Server
 	ctx  context.Context // ends when deliveries must
 	stop context.CancelFunc
 
 	rooms sync.Pool // of *bytes.Buffer: messages on their way in
 
-	mu       sync.Mutex
-	conns    map[*conn]struct{}
-	stopping bool
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	serving   sync.WaitGroup // one for each of conns
+	stopping  bool
 }
 
 // New returns a server that delivers to d.
@@ -100,24 +97,103 @@ func New(d Deliverer, opts Options) *Server {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	s := &Server{opts: opts, to: d, conns: make(map[*conn]struct{})}
+	s := &Server{opts: opts, to: d, listeners: make(map[net.Listener]struct{}), conns: make(map[*conn]struct{})}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return &session{server: s, smtp: c, conn: c.Conn().(*conn)}, nil
-	}))
-	s.smtp.LMTP = true
-	s.smtp.Domain = opts.Hostname
-	s.smtp.MaxRecipients = opts.MaxRecipients
-	s.smtp.MaxMessageBytes = opts.MaxSize
-	s.smtp.MaxLineLength = 0 // conn bounds the lines of commands; those of messages may be long
-	s.smtp.EnableSMTPUTF8 = true
-	s.smtp.ErrorLog = slog.NewLogLogger(opts.Log.Handler(), slog.LevelWarn)
 	return s
 }
 
 // Serve accepts connections until Shutdown. It closes ln.
 func (s *Server) Serve(ln net.Listener) error {
-	return s.smtp.Serve(&listener{Listener: ln, server: s})
+	s.mu.Lock()
+	s.listeners[ln] = struct{}{}
+	stopping := s.stopping
+	s.mu.Unlock()
+	defer func() {
+		ln.Close()
+		s.mu.Lock()
+		delete(s.listeners, ln)
+		s.mu.Unlock()
+	}()
+	if stopping {
+		return nil
+	}
+	pause := time.Duration(0)
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.accept(nc)
+		case s.isStopping():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // too many open files, or a client that was gone at once
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.opts.Log.Warn("a connection was not accepted", "err", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-s.ctx.Done():
+			}
+		}
+	}
+}
+
+func (s *Server) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}
+
+// accept begins to serve a connection.
+func (s *Server) accept(nc net.Conn) {
+	c := newConn(nc, s.opts.Idle)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		nc.Close()
+		return
+	}
+	full := len(s.conns) >= s.opts.MaxConns
+	s.conns[c] = struct{}{}
+	s.serving.Go(func() {
+		defer func() {
+			nc.Close()
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+		}()
+		s.serveConn(c, full)
+	})
+}
+
+// serveConn talks with a client to the end. A panic ends this connection only.
+func (s *Server) serveConn(c *conn, full bool) {
+	sn := &session{server: s, conn: c}
+	defer func() {
+		if v := recover(); v != nil {
+			s.opts.Log.Error("serving a connection panicked", "addr", c.nc.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
+			c.say("421 4.3.0 Internal server error")
+			c.goodbye(nil)
+		}
+		sn.reset()
+	}()
+	c.say(reply("220 " + s.opts.Hostname + " LMTP Service Ready"))
+	if full {
+		c.say("421 4.3.2 Too many connections")
+		c.goodbye(nil)
+		return
+	}
+	for more := true; more; {
+		line, err := c.readLine()
+		if err == nil {
+			more, err = sn.command(line)
+		}
+		if err != nil || !more {
+			c.goodbye(err)
+			return
+		}
+	}
 }
 
 // Shutdown lets the messages finish that are coming in, tells every client
@@ -126,114 +202,28 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopping = true
+	for ln := range s.listeners {
+		ln.Close()
+	}
 	for c := range s.conns {
 		c.interrupt()
 	}
 	s.mu.Unlock()
-	err := s.smtp.Shutdown(ctx)
-	s.stop()
-	if ctx.Err() != nil {
-		s.mu.Lock()
-		for c := range s.conns {
-			c.Conn.Close()
-		}
-		s.mu.Unlock()
-	}
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, smtp.ErrServerClosed) {
-		err = nil
-	}
-	return err
-}
-
-type listener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept wraps what it accepts.
-func (l *listener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	s := l.server
-	c := newConn(nc, s.opts.Idle)
-	c.closed = func() {
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
+	defer s.stop()
+	gone := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.opts.MaxConns {
-		c.full = true
+	for c := range s.conns {
+		c.nc.Close()
 	}
-	s.conns[c] = struct{}{}
-	if s.stopping {
-		c.interrupt()
-	}
-	return c, nil
-}
-
-// Addresses lists the names under which the account of an address may be
-// kept, the first choice first: the whole address, the address without its
-// +detail, the local part, the local part without its +detail; each as it is
-// and in lower case.
-func Addresses(address string) []string {
-	local, domain := address, ""
-	if i := strings.LastIndexByte(address, '@'); i >= 0 {
-		local, domain = address[:i], address[i+1:]
-	}
-	plain, _, detailed := strings.Cut(local, "+")
-	var names []string
-	add := func(name string) {
-		for _, n := range [...]string{name, strings.ToLower(name)} {
-			if n == "" {
-				continue
-			}
-			known := false
-			for _, have := range names {
-				known = known || have == n
-			}
-			if !known {
-				names = append(names, n)
-			}
-		}
-	}
-	if domain != "" {
-		add(local + "@" + domain)
-		// Domains have no case; local parts might.
-		add(local + "@" + strings.ToLower(domain))
-		if detailed && plain != "" {
-			add(plain + "@" + domain)
-			add(plain + "@" + strings.ToLower(domain))
-		}
-	}
-	add(local)
-	if detailed && plain != "" {
-		add(plain)
-	}
-	return names
-}
-
-// refuse turns an error of Resolve into one for the client.
-func (s *Server) refuse(err error, address string) error {
-	if imap.KindOf(err) == imap.NotFound {
-		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "No such user here"}
-	}
-	return s.reply(err, address)
-}
-
-// reply turns an error of Deliver into one for the client. Only what will not
-// change by itself is refused for good: a sender that is told to try again has
-// lost nothing.
-func (s *Server) reply(err error, address string) error {
-	switch imap.KindOf(err) {
-	case imap.TooBig:
-		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "Message is too big"}
-	case imap.OverQuota:
-		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 2, 2}, Message: "Mailbox is full"}
-	}
-	s.opts.Log.Error("delivery failed; the sender was told to try again", "recipient", address, "err", err)
-	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "Cannot deliver now, try again later"}
+	return ctx.Err()
 }

@@ -73,7 +73,7 @@ type client struct {
 	r *bufio.Reader
 }
 
-func start(t *testing.T, d *desk, opts lmtp.Options) (*lmtp.Server, *client) {
+func start(t *testing.T, d lmtp.Deliverer, opts lmtp.Options) (*lmtp.Server, *client) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -381,7 +381,7 @@ func TestRecipientWithoutADomain(t *testing.T) {
 
 func TestPlainReplies(t *testing.T) {
 	_, c := start(t, &desk{}, lmtp.Options{})
-	c.say("MAIL FROM:<a@x>", "502 5.5.1 Give LHLO first")
+	c.say("MAIL FROM:<a@x>", "503 5.5.1 Give LHLO first")
 	c.hello()
 	c.say("NOOP", "250 2.0.0 OK\r\n")
 	c.say("VRFY ann", "252 2.5.0 Users are not verified")

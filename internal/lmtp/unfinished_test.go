@@ -46,6 +46,7 @@ func TestUnfinished(t *testing.T) {
 		all = append(all, c)
 	}
 	each := (heapInUse() - before) / clients
+	runtime.KeepAlive(much)
 	t.Logf("a client that has sent %d kB and not the end: %d kB", len(much)>>10, each>>10)
 	if each > allowed {
 		t.Errorf("a client that has sent %d bytes and not the end takes %d bytes, more than %d", len(much), each, allowed)
