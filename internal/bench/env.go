@@ -16,6 +16,7 @@ type workload struct {
 	plain      bool   // there is no such workload over TLS
 	once       bool   // one round will do
 	first      bool   // what is done for the first time: there is nothing to warm up
+	heavy      bool   // it takes long to get ready, or to run: one round over TLS will do
 	short      bool   // env.c gives one short command at a time; see look.go
 	still      bool   // servers must be at rest before it; see atrest.go
 	needs      need   // what the target must have

@@ -143,6 +143,10 @@ func Grow(ctx context.Context, cfg Config, by string, sizes []int) (*Growth, err
 		if err := d.grow(g, n); err != nil {
 			return report, fmt.Errorf("%s: making %d %s: %w", s.Name, n, d.name, err)
 		}
+		cfg.Reporter.Step(fmt.Sprintf("%d %s, waiting until the server is at rest", n, d.name), done)
+		if _, err := s.atRest(ctx); err != nil {
+			return report, err
+		}
 		g.n = n
 		for j, c := range d.curves {
 			cfg.Reporter.Step(fmt.Sprintf("%d %s, %s", n, d.name, c.name), done+float64(j)/float64(len(d.curves)*len(sizes)))

@@ -18,8 +18,9 @@ type plan struct {
 }
 
 // patience is how often the time of all its rounds a server is measured in one
-// workload: when that is used up it gets no further round. A search that takes
-// seconds is not made more certain by minutes.
+// workload: when that is used up it gets no further round, and where warming up
+// has used it up that was the measurement. A search that takes seconds is not made
+// more certain by minutes.
 const patience = 3
 
 func (b *bench) plan(w *workload) plan {
@@ -27,7 +28,7 @@ func (b *bench) plan(w *workload) plan {
 	if w.tls && b.measured[strings.TrimSuffix(w.name, overTLS)] {
 		// What can be warm is; and only the difference is wanted.
 		p.warm, p.time = false, p.time/2
-		if w.first {
+		if w.heavy {
 			p.rounds = 1
 		}
 	}
@@ -112,22 +113,23 @@ type turn struct {
 
 // over reports whether there are to be no more.
 func (t *turn) over(p plan) bool {
-	return t.side.Skipped != "" || t.side.Error != "" ||
-		len(t.side.Samples) > 0 && t.spent > patience*time.Duration(p.rounds)*p.time
+	return t.side.Skipped != "" || t.side.Error != "" || len(t.side.Samples) > 0 && t.impatient(p)
 }
+
+func (t *turn) impatient(p plan) bool { return t.spent > patience*time.Duration(p.rounds)*p.time }
 
 // take does one measurement.
 func (t *turn) take(ctx context.Context, w *workload, p plan, counts bool) {
 	limit := p.time
 	if !counts {
-		limit = min(limit, time.Second)
+		limit = min(limit/2, time.Second)
 	}
 	sample, err := t.s.run(ctx, w, limit)
 	t.spent += time.Duration(sample.Seconds * float64(time.Second))
 	switch {
 	case err != nil:
 		t.side.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
-	case counts:
+	case counts || t.impatient(p):
 		t.side.Samples = append(t.side.Samples, sample)
 	}
 }

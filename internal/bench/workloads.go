@@ -115,10 +115,10 @@ func fetching() []*workload {
 	const flags = "UID FETCH 1:* (UID FLAGS)"
 	return []*workload{
 		{name: "fetch-flags", what: "UID FETCH 1:* (UID FLAGS)", unit: PerSecond, before: openWarm(flags), run: fetchAgain(flags)},
-		{name: "fetch-envelope-first", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest, first time", unit: PerSecond, first: true,
+		{name: "fetch-envelope-first", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest, first time", unit: PerSecond, first: true, heavy: true,
 			before: openFresh, run: fetchAll(envelopes)},
 		{name: "fetch-envelope", what: "the same again", unit: PerSecond, before: openWarm(envelopes), run: fetchAgain(envelopes)},
-		{name: "fetch-headers-first", what: "FETCH 1:* of the header fields that Thunderbird asks for, first time", unit: PerSecond, first: true,
+		{name: "fetch-headers-first", what: "FETCH 1:* of the header fields that Thunderbird asks for, first time", unit: PerSecond, first: true, heavy: true,
 			before: openFresh, run: fetchAll(thunderbird)},
 		{name: "fetch-headers", what: "the same again", unit: PerSecond, before: openWarm(thunderbird), run: fetchAgain(thunderbird)},
 		{name: "fetch-bodies", what: "FETCH 1:* BODY.PEEK[]", unit: Megabytes, before: openMain, run: fetchAgain("FETCH 1:* BODY.PEEK[]")},

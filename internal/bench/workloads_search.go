@@ -10,6 +10,7 @@ func searching() []*workload {
 		return &workload{name: name, what: what, unit: Millis, before: openMain,
 			run: func(e *env) (Sample, error) { return searchFor(e, "SEARCH "+criteria(e.cfg.Mail)) }}
 	}
+	heavy := func(w *workload) *workload { w.heavy = true; return w }
 	key := func(name string, word func(*Mail) string) func(*Mail) string {
 		return func(m *Mail) string { return name + " " + quote(word(m)) }
 	}
@@ -25,13 +26,13 @@ func searching() []*workload {
 		search("search-from", "SEARCH FROM", key("FROM", func(m *Mail) string { return m.fromWord })),
 		search("search-subject", "SEARCH SUBJECT", key("SUBJECT", func(m *Mail) string { return m.subjectWord })),
 		search("search-unseen", "SEARCH UNSEEN, all found", func(*Mail) string { return "UNSEEN" }),
-		search("search-body-rare", "SEARCH BODY, a rare word", key("BODY", rare)),
-		search("search-body-part", "SEARCH BODY, a part of a rare word", key("BODY", part)),
-		search("search-body-absent", "SEARCH BODY, a word that is nowhere", key("BODY", nothing)),
-		search("search-body-most", "SEARCH BODY, a word of most messages", key("BODY", common)),
-		search("search-text-rare", "SEARCH TEXT, a rare word", key("TEXT", rare)),
-		search("search-text-absent", "SEARCH TEXT, a word that is nowhere", key("TEXT", nothing)),
-		search("search-text-most", "SEARCH TEXT, a word of most messages", key("TEXT", common)),
+		heavy(search("search-body-rare", "SEARCH BODY, a rare word", key("BODY", rare))),
+		heavy(search("search-body-part", "SEARCH BODY, a part of a rare word", key("BODY", part))),
+		heavy(search("search-body-absent", "SEARCH BODY, a word that is nowhere", key("BODY", nothing))),
+		heavy(search("search-body-most", "SEARCH BODY, a word of most messages", key("BODY", common))),
+		heavy(search("search-text-rare", "SEARCH TEXT, a rare word", key("TEXT", rare))),
+		heavy(search("search-text-absent", "SEARCH TEXT, a word that is nowhere", key("TEXT", nothing))),
+		heavy(search("search-text-most", "SEARCH TEXT, a word of most messages", key("TEXT", common))),
 		sorted("sort-date", "SORT (DATE)", "SORT", "SORT (DATE) UTF-8 ALL"),
 		sorted("sort-subject", "SORT (SUBJECT)", "SORT", "SORT (SUBJECT) UTF-8 ALL"),
 		sorted("sort-from", "SORT (FROM)", "SORT", "SORT (FROM) UTF-8 ALL"),
@@ -73,7 +74,7 @@ func numbers(line []byte) (n int64) {
 
 func moving() []*workload {
 	return []*workload{
-		{name: "copy", what: "COPY 1:*", unit: PerSecond,
+		{name: "copy", what: "COPY 1:*", unit: PerSecond, heavy: true,
 			before: func(e *env) (err error) {
 				if e.box, err = e.create(); err != nil {
 					return err
@@ -86,7 +87,7 @@ func moving() []*workload {
 					return int64(e.cfg.Messages), 0, err
 				})
 			}},
-		{name: "move", what: "MOVE of half", unit: PerSecond, cap: "MOVE",
+		{name: "move", what: "MOVE of half", unit: PerSecond, heavy: true, cap: "MOVE",
 			before: func(e *env) error {
 				if err := openCopy(e); err != nil {
 					return err
@@ -101,7 +102,7 @@ func moving() []*workload {
 					return int64(half), 0, e.c.expect(fmt.Sprintf("MOVE 1:%d %s", half, e.box), half)
 				})
 			}},
-		{name: "expunge", what: "EXPUNGE of half", unit: PerSecond,
+		{name: "expunge", what: "EXPUNGE of half", unit: PerSecond, heavy: true,
 			before: func(e *env) error {
 				if err := openCopy(e); err != nil {
 					return err
