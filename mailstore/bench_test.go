@@ -55,9 +55,23 @@ func BenchmarkAppend(b *testing.B) {
 	for _, workers := range []int{1, 8} {
 		b.Run(fmt.Sprint("workers=", workers), func(b *testing.B) {
 			bb := newDiskBench(b)
-			text := mail("x") + strings.Repeat("All work and no play makes Jack a dull boy.\r\n", 130)
+			text := []byte(mail("x") + strings.Repeat("All work and no play makes Jack a dull boy.\r\n", 130))
+			b.ReportAllocs()
 			spread(b, workers, func(w int) {
-				appendMail(b, bb.account(b, fmt.Sprint("user", w)), imap.Inbox, text)
+				a := bb.account(b, fmt.Sprint("user", w))
+				u, err := a.Upload(ctx, int64(len(text)))
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := u.Write(text); err != nil {
+					b.Error(err)
+					return
+				}
+				item := mailstore.AppendItem{Upload: u, Date: imap.MakeTime(1e9, 60)}
+				if _, err := a.Append(ctx, imap.Inbox, []mailstore.AppendItem{item}); err != nil {
+					b.Error(err)
+				}
 			})
 		})
 	}

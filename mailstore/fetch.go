@@ -280,7 +280,7 @@ func (f *fetcher) readBody(r *records, need Need) error {
 // lateText makes the text of a message, which nobody is to store.
 func (f *fetcher) lateText() (err error) {
 	f.late = f.a.store.digester()
-	_, f.msg.Text, err = f.late.parser.ParseServed(f.blob, f.rec.rawSize)
+	f.msg.Text, err = f.late.parser.TextServed(f.blob, f.rec.rawSize)
 	return err
 }
 
@@ -336,11 +336,15 @@ func (f *fetcher) digestAgain(r *records) error {
 		if err != nil {
 			return err
 		}
-		stored.headerLen = digest.Root.BodyStart
-		tx.set(numKey(keyMessage, num), stored.encode())
+		if digest != nil {
+			stored.headerLen = digest.Root.BodyStart
+			tx.set(numKey(keyMessage, num), stored.encode())
+		}
 		tx.putDerived(num, &again)
 		return nil
 	}})
-	f.rec.headerLen = digest.Root.BodyStart
+	if digest != nil {
+		f.rec.headerLen = digest.Root.BodyStart
+	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (s *textSearch) answerLate(ctx context.Context, g *digester, q *textless) (
 	if s.key.Where == message.InHeader && !q.rec.hasNUL {
 		size = q.rec.headerLen
 	}
-	_, text, err := g.parser.ParseServed(blob, size)
+	text, err := g.parser.TextServed(blob, size)
 	switch {
 	case err != nil:
 		return AnswerOpen, err

@@ -169,31 +169,46 @@ func (t *opTx) putDerived(msg uint64, d *derived) {
 	}
 }
 
-// digest derives what is kept of a message, and its records.
+// digest derives what is kept of a message, and its records. The digest is nil where
+// only the text is wanted.
 func (g *digester) digest(r io.ReaderAt, size int64, kept *derived, parts deriveParts) (d *message.Digest, err error) {
 	*kept = derived{}
-	if parts&deriveText == 0 {
+	var t *message.Text
+	switch parts {
+	case deriveRecords:
 		d, err = g.parser.DigestServed(r, size)
-	} else {
-		var t *message.Text
-		if d, t, err = g.parser.ParseServed(r, size); err == nil {
-			kept.text = g.packer.pack(t)
-		}
+	case deriveText:
+		t, err = g.parser.TextServed(r, size)
+	default:
+		d, t, err = g.parser.ParseServed(r, size)
 	}
-	if err != nil || parts&deriveRecords == 0 {
-		return d, err
+	if err != nil {
+		return nil, err
 	}
-	// The fields have a record of their own, so that who asks for them, or for
-	// ENVELOPE, does not stride over the other.
-	fields := d.Fields
-	d.Fields = nil
-	kept.digest, err = d.AppendBinary(nil)
-	d.Fields = fields
-	kept.fields = append(binary.AppendUvarint(nil, uint64(d.Version)), fields...)
-	return d, err
+	if t != nil {
+		kept.text = g.packer.pack(t)
+	}
+	if d != nil {
+		kept.records(d)
+	}
+	return d, nil
 }
 
-// digest derives what is kept of a message, and its records.
+// records makes the records of a digest, one behind the other. The fields have one of
+// their own, so that who asks for them, or for ENVELOPE, does not stride over the other.
+func (k *derived) records(d *message.Digest) {
+	fields := d.Fields
+	all := make([]byte, 0, d.StoredSize()+binary.MaxVarintLen16)
+	all = append(binary.AppendUvarint(all, uint64(d.Version)), fields...)
+	end := len(all)
+	d.Fields = nil
+	all, _ = d.AppendBinary(all) // which never fails
+	d.Fields = fields
+	k.fields, k.digest = all[:end:end], all[end:]
+}
+
+// digest derives what is kept of a message, and its records. The digest is nil where
+// only the text is wanted.
 func (a *account) digest(r io.ReaderAt, size int64, kept *derived, parts deriveParts) (*message.Digest, error) {
 	limits := a.store.opts.Limits
 	g := a.store.digester()

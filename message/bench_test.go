@@ -90,6 +90,23 @@ func BenchmarkDigest(b *testing.B) {
 	}
 }
 
+// BenchmarkText is what BenchmarkParse does, without the digest.
+func BenchmarkText(b *testing.B) {
+	for name, raw := range generatedMail() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(raw)))
+			b.ReportAllocs()
+			r := bytes.NewReader(raw)
+			p := message.NewParser(message.Limits{})
+			for b.Loop() {
+				if _, err := p.TextServed(r, int64(len(raw))); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkFold(b *testing.B) {
 	for name, s := range map[string]string{
 		"ascii":    strings.Repeat("The quick brown fox. ", 1000),

@@ -48,6 +48,7 @@ func checkMessage(t *testing.T, raw []byte, lim message.Limits) (*message.Digest
 	}
 	checkServed(t, raw)
 	checkWithoutText(t, raw, lim)
+	checkTextAlone(t, raw, lim)
 	return d, text
 }
 
@@ -72,6 +73,25 @@ func checkWithoutText(t *testing.T, raw []byte, lim message.Limits) {
 	}
 	if want.Preview != got.Preview {
 		t.Fatalf("the preview depends on how much text is kept: %q, %q", want.Preview, got.Preview)
+	}
+}
+
+// checkTextAlone holds the text that is made without the digest against the one that is
+// made with it.
+func checkTextAlone(t *testing.T, raw []byte, lim message.Limits) {
+	t.Helper()
+	for _, lim.Addresses = range []int{lim.Addresses, 3} {
+		_, want, err := message.ParseServed(bytes.NewReader(raw), int64(len(raw)), lim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := message.NewParser(lim).TextServed(bytes.NewReader(raw), int64(len(raw)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("without the digest the text is another one:\n%s", diff)
+		}
 	}
 }
 

@@ -61,6 +61,9 @@ func (c *textCollector) beginPart(p *Part, format textFormat) {
 	previewed := c.preview.begin(p)
 	c.active = !c.off && readable && (c.bodyText.wants() || previewed)
 	if !c.active {
+		if readable && !c.off {
+			c.bodyText.endLine() // notes that something is missing
+		}
 		return
 	}
 	c.partBody = c.bodyText.mark()
@@ -97,6 +100,7 @@ func (c *textCollector) body(b []byte) {
 		}
 		c.convert(false)
 		if !c.bodyText.wants() && !c.preview.wantsMore() {
+			c.bodyText.endLine() // notes that something is missing
 			c.preview.end()
 			c.active = false
 		}
@@ -222,11 +226,7 @@ func appendDecodedParams(dst, value []byte) []byte {
 		} else {
 			dst = decodeWords(dst, p.value)
 		}
-		for i, ch := range dst[start:] {
-			if ch == '\n' || ch == '\r' || ch == 0 {
-				dst[start+i] = ' '
-			}
-		}
+		spaceOut(dst[start:])
 	}
 	return dst
 }

@@ -2,6 +2,8 @@ package message
 
 import (
 	"bytes"
+	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -14,6 +16,11 @@ const maxCharsetName = 100
 // become spaces.
 func decodeWords(dst, v []byte) []byte {
 	start := len(dst)
+	if isASCII(v) && !bytes.Contains(v, []byte("=?")) { // nearly all values
+		dst = append(dst, v...)
+		spaceOut(dst[start:])
+		return dst
+	}
 	d := wordDecoder{dst: dst}
 	for len(v) > 0 && !d.noEnd {
 		i := bytes.Index(v, []byte("=?"))
@@ -33,12 +40,17 @@ func decodeWords(dst, v []byte) []byte {
 		v = v[i+size:]
 	}
 	d.plain(v)
-	for i, c := range d.dst[start:] {
-		if c == '\n' || c == '\r' || c == 0 {
-			d.dst[start+i] = ' '
+	spaceOut(d.dst[start:])
+	return d.dst
+}
+
+// spaceOut makes spaces of line ends and NUL.
+func spaceOut(b []byte) {
+	for i, c := range b {
+		if c < ' ' && (c == '\n' || c == '\r' || c == 0) {
+			b[i] = ' '
 		}
 	}
-	return d.dst
 }
 
 // wordDecoder joins adjacent encoded words of one charset before it converts
@@ -79,6 +91,7 @@ func (d *wordDecoder) word(charset []byte, encoding byte, text []byte) {
 		d.convert()
 	}
 	d.inWord, d.charset = true, charset
+	d.raw = slices.Grow(d.raw, len(text))
 	if encoding == 'b' {
 		dec := transferDecoder{encoding: EncodingBase64}
 		d.raw = dec.flush(dec.decode(d.raw, text))
@@ -137,6 +150,11 @@ func decodeExtended(dst, v []byte) []byte {
 
 // isASCII tells whether b holds no octet above 127.
 func isASCII(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
 	for _, c := range b {
 		if c >= utf8.RuneSelf {
 			return false

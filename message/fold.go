@@ -31,16 +31,19 @@ type foldedRune struct {
 // fold is Fold; with f not nil it uses what f remembers.
 func fold[S string | []byte](f *folder, dst []byte, s S) []byte {
 	dst = slices.Grow(dst, len(s))
+	step := minASCIIStep
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c < utf8.RuneSelf {
 			start := len(dst)
-			dst = append(dst, s[i:min(len(s), i+asciiStep)]...)
+			dst = append(dst, s[i:min(len(s), i+step)]...)
 			n := upperASCII(dst[start:])
 			dst = dst[:start+n]
 			i += n
+			step = min(2*step, maxASCIIStep)
 			continue
 		}
+		step = minASCIIStep
 		var r rune
 		var size int
 		if c>>5 == 0b110 && c > 0xC1 && i+1 < len(s) && s[i+1]>>6 == 0b10 { // most of what is not ASCII
@@ -77,8 +80,11 @@ func (f *folder) rune(dst []byte, r rune) []byte {
 	return dst
 }
 
-// asciiStep is how much is copied at once in the hope that it is ASCII.
-const asciiStep = 64
+// How much is copied at once in the hope that it is ASCII: more, as long as it is.
+const (
+	minASCIIStep = 64
+	maxASCIIStep = 4096
+)
 
 // upperASCII makes the letters at the beginning of b capitals, up to the first
 // octet that is not ASCII, and returns how many octets it has passed. It takes

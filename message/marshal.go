@@ -3,6 +3,7 @@ package message
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/rookery-mail/rookery/imap"
 )
@@ -22,6 +23,7 @@ const maxStoredDepth = maxDepth + 1
 
 // AppendBinary appends the stored form of d. The error is always nil.
 func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
+	b = slices.Grow(b, d.StoredSize())
 	b = append(b, markOfDigest, formOfDigest)
 	b = binary.AppendUvarint(b, uint64(d.Version))
 	// What is read most comes first: see UnmarshalWire.
@@ -42,6 +44,27 @@ func (d *Digest) AppendBinary(b []byte) ([]byte, error) {
 		b = appendBlob(b, s)
 	}
 	return d.Root.append(b, 0), nil
+}
+
+// StoredSize returns about how long the stored form of d is: the memory for it.
+func (d *Digest) StoredSize() int {
+	n := 64 + len(d.Envelope) + len(d.BodyStructure) + len(d.Body) + len(d.Fields) + len(d.Preview) + len(d.MessageID) +
+		len(d.Subject) + len(d.Sort.From) + len(d.Sort.To) + len(d.Sort.Cc) + len(d.Sort.DisplayFrom) + len(d.Sort.DisplayTo)
+	for _, s := range d.References {
+		n += len(s) + 2
+	}
+	return n + d.Root.storedSize()
+}
+
+func (p *Part) storedSize() int {
+	n := 32 + len(p.Type) + len(p.Subtype) + len(p.Charset) + len(p.Disposition) + len(p.RawEncoding)
+	for i := range p.Children {
+		n += p.Children[i].storedSize()
+	}
+	if p.Message != nil {
+		n += p.Message.storedSize()
+	}
+	return n
 }
 
 func packBits(bits ...bool) (n byte) {

@@ -91,6 +91,7 @@ type parser struct {
 	inHeader bool
 	full     bool // no more parts
 	blank    bool // the last line of the header was white space
+	noWire   bool // only the text is wanted, or where the parts are
 
 	parts      int
 	headerLeft int64

@@ -21,6 +21,7 @@ type previewer struct {
 	using bool
 	took  bool // found is of the part that is read
 	tried int  // how long buf was when it was not enough
+	sure  bool // built is what will be found, whatever comes
 
 	built previewBuilder
 }
@@ -35,9 +36,12 @@ func (p *previewer) wants(part *Part) bool {
 		(part.Type == "multipart" || part.Type == "text" && part.Subtype != "calendar")
 }
 
+// unwanted has no preview made.
+func (p *previewer) unwanted() { p.found = "-" }
+
 // begin readies p for the text of a part, and reports whether it wants any.
 func (p *previewer) begin(part *Part) bool {
-	p.using, p.took, p.buf, p.tried = p.wants(part), false, p.buf[:0], 0
+	p.using, p.took, p.buf, p.tried, p.sure = p.wants(part), false, p.buf[:0], 0, false
 	return p.using
 }
 
@@ -50,8 +54,8 @@ func (p *previewer) wantsMore() bool {
 		return true
 	}
 	p.tried = len(p.buf)
-	_, sure := p.words(p.buf, false)
-	return !sure
+	p.sure = p.words(p.buf, false)
+	return !p.sure
 }
 
 func (p *previewer) text(b []byte) {
@@ -71,22 +75,24 @@ func (p *previewer) drop() {
 func (p *previewer) end() {
 	if p.using {
 		p.using, p.took = false, true
-		words, _ := p.words(p.buf, true)
-		p.found = string(words)
+		if !p.sure {
+			p.words(p.buf, true)
+		}
+		p.found = string(p.built.b)
 	}
 }
 
 func (p *previewer) result() string { return p.found }
 
-// words returns the first words of a text, without quoted lines, the line
+// words builds the preview of the first words of a text, without quoted lines, the line
 // that introduces them, and the signature; unless nothing else is there. Where the
 // text is not whole it is not sure that they are those of the whole text.
-func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
+func (p *previewer) words(text []byte, whole bool) (sure bool) {
 	p.built.reset()
 	for rest := text; len(rest) > 0 && !p.built.full(); {
 		line, after, ended := bytes.Cut(rest, []byte{'\n'})
 		if !ended && !whole {
-			return nil, false
+			return false
 		}
 		rest = after
 		trimmed := bytes.TrimSpace(line)
@@ -95,7 +101,7 @@ func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
 		}
 		next := bytes.TrimLeft(rest, " \t\n")
 		if len(next) == 0 && !whole {
-			return nil, false
+			return false
 		}
 		introduces := bytes.HasSuffix(trimmed, []byte{':'}) && bytes.HasPrefix(next, []byte{'>'})
 		if !introduces && !bytes.HasPrefix(trimmed, []byte{'>'}) {
@@ -105,7 +111,7 @@ func (p *previewer) words(text []byte, whole bool) (words []byte, sure bool) {
 	if p.built.chars == 0 && whole {
 		p.built.add(text)
 	}
-	return p.built.b, whole || p.built.chars > 0
+	return whole || p.built.chars > 0
 }
 
 // isOriginalMark knows the line before a message that is quoted whole.

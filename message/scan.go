@@ -16,9 +16,10 @@ func Scan(r io.Reader, lim Limits, keys []Key) (found []bool, err error) {
 		header: newSink(placeHeader), mime: newSink(placeMIME),
 		bodyText: newSink(placeBody), visible: newSink(placeBody),
 	}
-	c.preview.found = "-" // none wanted
+	c.preview.unwanted()
 	var p parser
 	p.begin(lim.withDefaults(), c)
+	p.noWire = true
 	if err := p.read(r, make([]byte, readBuffer)); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 func ServedReader(raw io.ReaderAt, size int64, lim Limits) (io.Reader, error) {
 	var p parser
 	p.begin(lim.withDefaults(), &textCollector{off: true})
+	p.noWire = true
 	whole := io.NewSectionReader(raw, 0, size)
 	if err := p.read(whole, make([]byte, readBuffer)); err != nil {
 		return nil, err
@@ -70,6 +71,25 @@ func (p *Parser) ParseServed(raw io.ReaderAt, size int64) (*Digest, *Text, error
 		return nil, nil, err
 	}
 	return d, p.keeper.text(d.Truncated), nil
+}
+
+// TextServed is ParseServed without the digest.
+func (p *Parser) TextServed(raw io.ReaderAt, size int64) (*Text, error) {
+	q := &p.parser
+	q.begin(p.lim, p.keeper.begin(p.lim.TextBytes))
+	q.noWire = true
+	q.text.preview.unwanted()
+	if err := q.read(io.NewSectionReader(raw, 0, size), p.buf); err != nil {
+		return nil, err
+	}
+	// An address has an octet at least. Where there may be more addresses than an
+	// ENVELOPE takes, they have to be counted: a text says whether a limit was hit.
+	headers := p.lim.HeaderBytes - q.headerLeft
+	if q.d.HasNUL || headers >= int64(p.lim.Addresses) {
+		_, t, err := p.ParseServed(raw, size)
+		return t, err
+	}
+	return p.keeper.text(q.d.Truncated), nil
 }
 
 // DigestServed is ParseServed without the text, which is half of the work.

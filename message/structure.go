@@ -43,8 +43,17 @@ func (p *parser) readHeader(n *node) {
 	if !p.d.Has8BitHeader && !isASCII(p.hdr) {
 		p.d.Has8BitHeader = true
 	}
-	p.readFields(where, isRoot && int64(len(p.hdr)) == n.BodyStart-n.HeaderStart)
-	p.contentFields(n, len(p.stack) > 1 && p.stack[len(p.stack)-2].isDigest())
+	p.readFields(where, isRoot && !p.noWire && int64(len(p.hdr)) == n.BodyStart-n.HeaderStart)
+	t := p.contentFields(n, len(p.stack) > 1 && p.stack[len(p.stack)-2].isDigest())
+	if n.Type == "multipart" && n.kind == nodeLeaf { // without a boundary
+		p.unopened(n)
+	} else if !p.noWire {
+		p.renderType(n, &t)
+	}
+	if p.noWire {
+		return
+	}
+	p.otherFields(n)
 	if isMessage {
 		n.wire.envelope = p.render(p.appendEnvelope)
 		p.d.Truncated = p.d.Truncated || p.addrsLeft < 0
@@ -94,44 +103,54 @@ func (p *parser) render(f func([]byte) []byte) span {
 	return span{from, len(p.wire)}
 }
 
-// contentFields reads the content fields of n from p.fields; digest says that
-// n is a part of a multipart/digest.
-func (p *parser) contentFields(n *node, digest bool) {
+// contentType is a Content-Type taken apart.
+type contentType struct {
+	typ, subtype []byte
+	params       []param
+}
+
+// contentFields reads the fields that say how the body of n is to be read; digest says
+// that n is a part of a multipart/digest.
+func (p *parser) contentFields(n *node, digest bool) contentType {
 	f, w := &p.fields, &n.wire
-	typ, subtype, params := p.readContentType(f[fieldContentType], digest)
-	params = joinContinuations(params)
-	n.Type, n.Subtype = lowerString(typ), lowerString(subtype)
-	n.Charset = lowerString(trimSpace(paramValue(params, "charset")))
-	w.format.flowed = bytes.EqualFold(findParam(params, "format"), []byte("flowed"))
-	w.format.delSp = bytes.EqualFold(findParam(params, "delsp"), []byte("yes"))
+	t := p.readContentType(f[fieldContentType], digest)
+	t.params = joinContinuations(t.params)
+	n.Type, n.Subtype = lowerString(t.typ), lowerString(t.subtype)
+	n.Charset = lowerString(trimSpace(paramValue(t.params, "charset")))
+	w.format.flowed = bytes.EqualFold(findParam(t.params, "format"), []byte("flowed"))
+	w.format.delSp = bytes.EqualFold(findParam(t.params, "delsp"), []byte("yes"))
 	n.RawEncoding, n.Encoding = p.readEncoding(f[fieldContentTransferEncoding])
 
-	boundary := trimBlanks(paramValue(params, "boundary"))
-	usable := len(boundary) > 0 && len(boundary) <= maxBoundary
+	boundary := trimBlanks(paramValue(t.params, "boundary"))
 	switch {
-	case n.Type == "multipart" && usable:
+	case n.Type == "multipart" && len(boundary) > 0 && len(boundary) <= maxBoundary:
 		n.kind, n.boundary = nodeMultipart, append(n.boundary, boundary...)
 	case n.Type == "message" && (n.Subtype == "rfc822" || n.Subtype == "global"):
 		n.kind = nodeMessage
 	}
-	w.params = p.render(func(b []byte) []byte { return appendParams(b, params, false) })
-	w.subtype = p.render(func(b []byte) []byte { return appendString(b, subtype) })
-	w.leafType = p.render(func(b []byte) []byte {
-		b = appendString(b, typ)
-		b = append(b, ' ')
-		b = appendString(b, subtype)
-		b = append(b, ' ')
-		return appendParams(b, params, n.Type == "text")
-	})
-	if n.Type == "multipart" && !usable {
-		p.unopened(n)
+	return t
+}
+
+// renderType renders the Content-Type of n.
+func (p *parser) renderType(n *node, t *contentType) {
+	if w := &n.wire; n.kind == nodeMultipart {
+		w.params = p.render(func(b []byte) []byte { return appendParams(b, t.params, false) })
+		w.subtype = p.render(func(b []byte) []byte { return appendString(b, t.subtype) })
+		return
 	}
-	p.otherFields(n)
+	n.wire.leafType = p.render(func(b []byte) []byte {
+		b = appendString(b, t.typ)
+		b = append(b, ' ')
+		b = appendString(b, t.subtype)
+		b = append(b, ' ')
+		return appendParams(b, t.params, n.Type == "text")
+	})
 }
 
 // maxBoundary is the longest boundary that is heeded; RFC 2046 allows 70.
 const maxBoundary = 1000
 
+// otherFields renders what BODYSTRUCTURE has of the other fields of n.
 func (p *parser) otherFields(n *node) {
 	f, w := &p.fields, &n.wire
 	w.basic = p.render(func(b []byte) []byte {
@@ -188,20 +207,20 @@ func (p *parser) unopened(n *node) {
 
 // readContentType takes a Content-Type apart; it gives the default of RFC 2045
 // section 5.2 for one that is absent or no type.
-func (p *parser) readContentType(v []byte, digest bool) (typ, subtype []byte, params []param) {
+func (p *parser) readContentType(v []byte, digest bool) contentType {
 	if v == nil && digest {
-		return []byte("message"), []byte("rfc822"), nil
+		return contentType{[]byte("message"), []byte("rfc822"), nil}
 	}
 	value, params := p.splitParams(v)
 	typ, subtype, slash := bytes.Cut(value, []byte{'/'})
 	typ, subtype = trimSpace(typ), trimSpace(subtype)
 	switch {
 	case slash && isFieldName(typ) && isFieldName(subtype):
-		return typ, subtype, params
+		return contentType{typ, subtype, params}
 	case !slash && bytes.EqualFold(typ, []byte("text")):
-		return typ, []byte("plain"), params
+		return contentType{typ, []byte("plain"), params}
 	}
-	return []byte("text"), []byte("plain"), nil
+	return contentType{[]byte("text"), []byte("plain"), nil}
 }
 
 // readEncoding returns the name of a transfer encoding, without comments and

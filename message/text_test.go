@@ -373,3 +373,20 @@ func TestPreviewOfPreamble(t *testing.T) {
 	}
 	checkMessage(t, []byte(raw), message.Limits{})
 }
+
+// TestTextThatJustFits: a text is cut, and says so, when a part has no room left at all.
+func TestTextThatJustFits(t *testing.T) {
+	part := strings.Repeat("some words\r\n", 1000)
+	raw := "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n" + part + "--b\r\n\r\nneedle\r\n--b--\r\n"
+	_, whole, err := message.Parse(strings.NewReader(raw), message.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for short := range 40 {
+		lim := message.Limits{TextBytes: int64(len(whole.Header) + len(whole.MIME) + len(whole.Body) - short)}
+		_, text := checkMessage(t, []byte(raw), lim)
+		if !text.Truncated && !text.MatchBody([]byte("NEEDLE")) {
+			t.Fatalf("with %d octets less, a text that is whole lacks a part", short)
+		}
+	}
+}

@@ -84,19 +84,16 @@ func (v *visibleText) endRun(all bool) {
 		run = []byte(html.UnescapeString(string(run)))
 	}
 	for len(run) > 0 {
-		word := 0
-		for word < len(run) && !isGap(run[word]) {
-			word++
+		words := spacedWords(run)
+		if words > 0 {
+			v.out = append(v.out, run[:words]...)
+			v.last = run[words-1]
 		}
-		if word > 0 {
-			v.out = append(v.out, run[:word]...)
-			v.last = run[word-1]
-		}
-		gap := word
+		gap := words
 		for gap < len(run) && isGap(run[gap]) {
 			gap++
 		}
-		if gap > word {
+		if gap > words {
 			v.space(' ')
 		}
 		run = run[gap:]
@@ -104,8 +101,18 @@ func (v *visibleText) endRun(all bool) {
 	v.run = append(v.run[:0], v.run[keep:]...)
 }
 
+// spacedWords returns the length of the words at the start of b that have single spaces
+// between them.
+func spacedWords(b []byte) int {
+	n := 0
+	for n < len(b) && (!isGap(b[n]) || b[n] == ' ' && n > 0 && n+1 < len(b) && !isGap(b[n+1])) {
+		n++
+	}
+	return n
+}
+
 // isGap tells what stands between words.
-func isGap(c byte) bool { return isSpace(c) || c == '\f' || c == 0 }
+func isGap(c byte) bool { return c <= ' ' && (isSpace(c) || c == '\f' || c == 0) }
 
 // space writes a space or line break unless white space came last; a line
 // break stands behind a space though.
@@ -142,18 +149,24 @@ func (v *visibleText) open(b []byte) []byte {
 }
 
 func (v *visibleText) inTag(b []byte) []byte {
-	for i, c := range b {
-		switch {
-		case v.quote != 0:
-			if c == v.quote {
-				v.quote = 0
+	for len(b) > 0 {
+		if v.quote != 0 {
+			i := bytes.IndexByte(b, v.quote)
+			if i < 0 {
+				return nil
 			}
+			b, v.quote = b[i+1:], 0
+			continue
+		}
+		c := b[0]
+		b = b[1:]
+		switch {
 		case c == '>':
 			v.endTag()
-			return b[i+1:]
+			return b
 		case c == '<' && v.hidden != nil: // the one before was no tag
 			v.state = htmlOpen
-			return b[i+1:]
+			return b
 		case v.inName && c != '/' && !isSpace(c):
 			if c-'A' < 26 {
 				c |= 0x20

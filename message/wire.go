@@ -10,17 +10,42 @@ import (
 func appendString(dst, s []byte) []byte {
 	start := len(dst)
 	dst = append(dst, '"')
-	for _, c := range s {
+	for rest := s; ; {
+		n := 0
+		for n < len(rest) && quotedAs[rest[n]] == asItIs {
+			n++
+		}
+		dst = append(dst, rest[:n]...)
+		if n == len(rest) {
+			return append(dst, '"')
+		}
+		if quotedAs[rest[n]] == never {
+			return appendLiteral(dst[:start], s)
+		}
+		dst = append(dst, '\\', rest[n])
+		rest = rest[n+1:]
+	}
+}
+
+// How an octet stands in a quoted string.
+const (
+	asItIs = iota
+	escaped
+	never
+)
+
+// quotedAs says how each octet stands in a quoted string.
+var quotedAs = func() (how [256]uint8) {
+	for c := range how {
 		switch {
 		case c == 0 || c >= 0x80 || c == '\r' || c == '\n':
-			return appendLiteral(dst[:start], s)
+			how[c] = never
 		case c == '"' || c == '\\':
-			dst = append(dst, '\\')
+			how[c] = escaped
 		}
-		dst = append(dst, c)
 	}
-	return append(dst, '"')
-}
+	return how
+}()
 
 func appendLiteral(dst, s []byte) []byte {
 	dst = append(dst, '{')
