@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"net"
 	"time"
-
-	"github.com/rookery-mail/rookery/internal/spinread"
 )
 
 // Where a connection gives one short command at a time, much of what is measured
@@ -19,14 +17,14 @@ const lookFor = 500 * time.Microsecond
 
 // lookingConn looks for input before it sleeps, if it is told to.
 type lookingConn struct {
-	*spinread.Conn
+	*net.TCPConn
 	own *ownSocket // what it uses instead, when it has been told
 }
 
 // canLook makes a lookingConn of a connection, where it can.
 func canLook(nc net.Conn) net.Conn {
-	if sc, ok := spinread.New(nc); ok {
-		return &lookingConn{Conn: sc}
+	if tc, ok := nc.(*net.TCPConn); ok {
+		return &lookingConn{TCPConn: tc}
 	}
 	return nc
 }
@@ -36,7 +34,7 @@ func (c *lookingConn) Read(p []byte) (int, error) {
 	if c.own != nil {
 		return c.own.Read(p)
 	}
-	return c.Conn.Read(p)
+	return c.TCPConn.Read(p)
 }
 
 // Write implements net.Conn.
@@ -44,7 +42,7 @@ func (c *lookingConn) Write(p []byte) (int, error) {
 	if c.own != nil {
 		return c.own.Write(p)
 	}
-	return c.Conn.Write(p)
+	return c.TCPConn.Write(p)
 }
 
 // SetDeadline implements net.Conn.
@@ -53,7 +51,7 @@ func (c *lookingConn) SetDeadline(t time.Time) error {
 		c.own.deadline = t
 		return nil
 	}
-	return c.Conn.SetDeadline(t)
+	return c.TCPConn.SetDeadline(t)
 }
 
 // Close implements net.Conn.
@@ -61,7 +59,7 @@ func (c *lookingConn) Close() error {
 	if c.own != nil {
 		return c.own.Close()
 	}
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }
 
 // lookOut has the connection look for answers before it sleeps.

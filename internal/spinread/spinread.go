@@ -5,55 +5,56 @@
 // that time it is better to look for it again and again for a moment. When that
 // is worth while is for the caller to know: this package has no policy.
 //
+// Go's runtime has a thread wait for all sockets that it knows of, and whatever
+// comes wakes it up, also where somebody looks for it anyway: that costs as much as
+// looking saves. So a connection that has been looked at with success for some time is
+// taken away from the runtime, and given back when somebody has to sleep.
+//
 // Start with [New].
 package spinread
 
 import (
+	"errors"
+	"io/fs"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
 
-// Conn is a TCP connection that can be looked at for input. Look and Read are
-// for one goroutine at a time; all else is as for the connection that it is made
-// of.
-type Conn struct {
-	*net.TCPConn
-	raw  syscall.RawConn
-	look func(fd uintptr) (done bool) // lookFor, bound once
-
-	// Of the Look that is under way:
-	p     []byte
-	n     int
-	err   error
-	until time.Time
-}
-
-// New makes a Conn of a connection. ok is false where that is no TCP connection
-// of the system's.
+// New makes a Conn of a connection, which must not be used any more. ok is false
+// where that is no TCP connection of the system's.
 func New(nc net.Conn) (c *Conn, ok bool) {
 	tc, ok := nc.(*net.TCPConn)
-	if !ok {
+	if !ok || !canLook {
 		return nil, false
 	}
-	raw, err := tc.SyscallConn()
-	if err != nil {
-		return nil, false
-	}
-	c = &Conn{TCPConn: tc, raw: raw}
-	c.look = c.lookFor
-	return c, true
+	return newConn(tc), true
 }
 
-// Look reads what comes within a time, which should be well under a
-// millisecond: a Close of the connection waits for it. It returns 0 and no error
-// where nothing has come; what is at the end of the stream says the next Read.
-func (c *Conn) Look(p []byte, within time.Duration) (int, error) {
-	c.p, c.n, c.err, c.until = p, 0, nil, time.Now().Add(within)
-	err := c.raw.Read(c.look)
-	c.p = nil
-	if err == nil && c.err != nil {
-		err = &net.OpError{Op: "read", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: c.err}
+// known is a socket that the runtime knows of: a *net.TCPConn at first, then an
+// *os.File.
+type known interface {
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	Close() error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// opError makes an error of a socket one of a connection.
+func opError(op string, local, remote net.Addr, err error) error {
+	var done *net.OpError
+	if err == nil || errors.As(err, &done) {
+		return err
 	}
-	return c.n, err
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.Is(err, os.ErrClosed) {
+		err = net.ErrClosed
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: local, Addr: remote, Err: err}
 }
