@@ -100,6 +100,13 @@ func (u *unfolded) unfold(v []byte) []byte {
 	return trimSpace((*u)[start:len(*u):len(*u)])
 }
 
+// put returns s in memory of u.
+func (u *unfolded) put(s string) []byte {
+	start := len(*u)
+	*u = append(*u, s...)
+	return (*u)[start:len(*u):len(*u)]
+}
+
 // trimSpace takes off white space of header fields. The result is never nil,
 // so that an empty field differs from an absent one.
 func trimSpace(b []byte) []byte {

@@ -25,6 +25,7 @@ type Parser struct {
 	parser parser
 	keeper keeper
 	buf    []byte // of readBuffer octets
+	spare  Digest // where none is wanted
 }
 
 // NewParser returns a parser with these limits.
@@ -45,7 +46,7 @@ func (p *Parser) Parse(r io.Reader) (*Digest, *Text, error) {
 // parse digests a message and keeps some of its text: at most so many octets.
 func (p *Parser) parse(r io.Reader, text int64) (*Digest, error) {
 	q := &p.parser
-	q.begin(p.lim, p.keeper.begin(text))
+	q.begin(new(Digest), p.lim, p.keeper.begin(text))
 	if err := q.read(r, p.buf); err != nil {
 		return nil, err
 	}
@@ -119,10 +120,11 @@ type parserRoom struct {
 	out       []byte
 }
 
-// begin readies the parser for another message.
-func (p *parser) begin(lim Limits, text *textCollector) {
+// begin readies the parser for another message, of which d is to be the digest.
+func (p *parser) begin(d *Digest, lim Limits, text *textCollector) {
+	*d = Digest{Version: Version}
 	*p = parser{
-		lim: lim, d: &Digest{Version: Version}, text: text,
+		lim: lim, d: d, text: text,
 		headerLeft: lim.HeaderBytes, fieldsLeft: lim.HeaderFields, addrsLeft: lim.Addresses,
 		atStart: true, parserRoom: p.parserRoom,
 	}

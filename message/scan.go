@@ -18,7 +18,7 @@ func Scan(r io.Reader, lim Limits, keys []Key) (found []bool, err error) {
 	}
 	c.preview.unwanted()
 	var p parser
-	p.begin(lim.withDefaults(), c)
+	p.begin(new(Digest), lim.withDefaults(), c)
 	p.noWire = true
 	if err := p.read(r, make([]byte, readBuffer)); err != nil {
 		return nil, err

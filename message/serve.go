@@ -23,7 +23,7 @@ import (
 // change while the reader is in use. Errors are those of raw.
 func ServedReader(raw io.ReaderAt, size int64, lim Limits) (io.Reader, error) {
 	var p parser
-	p.begin(lim.withDefaults(), &textCollector{off: true})
+	p.begin(new(Digest), lim.withDefaults(), &textCollector{off: true})
 	p.noWire = true
 	whole := io.NewSectionReader(raw, 0, size)
 	if err := p.read(whole, make([]byte, readBuffer)); err != nil {
@@ -76,7 +76,7 @@ func (p *Parser) ParseServed(raw io.ReaderAt, size int64) (*Digest, *Text, error
 // TextServed is ParseServed without the digest.
 func (p *Parser) TextServed(raw io.ReaderAt, size int64) (*Text, error) {
 	q := &p.parser
-	q.begin(p.lim, p.keeper.begin(p.lim.TextBytes))
+	q.begin(&p.spare, p.lim, p.keeper.begin(p.lim.TextBytes))
 	q.noWire = true
 	q.text.preview.unwanted()
 	if err := q.read(io.NewSectionReader(raw, 0, size), p.buf); err != nil {

@@ -209,7 +209,7 @@ func (p *parser) unopened(n *node) {
 // section 5.2 for one that is absent or no type.
 func (p *parser) readContentType(v []byte, digest bool) contentType {
 	if v == nil && digest {
-		return contentType{[]byte("message"), []byte("rfc822"), nil}
+		return contentType{p.values.put("message"), p.values.put("rfc822"), nil}
 	}
 	value, params := p.splitParams(v)
 	typ, subtype, slash := bytes.Cut(value, []byte{'/'})
@@ -218,9 +218,9 @@ func (p *parser) readContentType(v []byte, digest bool) contentType {
 	case slash && isFieldName(typ) && isFieldName(subtype):
 		return contentType{typ, subtype, params}
 	case !slash && bytes.EqualFold(typ, []byte("text")):
-		return contentType{typ, []byte("plain"), params}
+		return contentType{typ, p.values.put("plain"), params}
 	}
-	return contentType{[]byte("text"), []byte("plain"), nil}
+	return contentType{p.values.put("text"), p.values.put("plain"), nil}
 }
 
 // readEncoding returns the name of a transfer encoding, without comments and
