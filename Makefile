@@ -43,11 +43,12 @@ e2e:
 bench:
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) $(PKG)
 
-# Debian only, as root: compares with Dovecot and Cyrus, rewrites docs/benchmarks.md.
+# Debian only, as root: compares with Dovecot and Cyrus, rewrites docs/benchmarks.md;
+# about half an hour.
 bench-peers:
 	bench/peers
 
-# How cost grows with messages, connections and accounts: about six minutes on four
+# How cost grows with messages, connections and accounts: about eight minutes on four
 # processors; rewrites docs/growth-*.svg and their section in docs/benchmarks.md.
 bench-growth:
 	bench/growth

@@ -1,7 +1,7 @@
 // Command benchdoc rewrites the tables of docs/benchmarks.md from results of
 // `rookery bench --json`: what stands between the lines <!-- tables --> and
-// <!-- end of tables -->. Everything else in the file stays. It is run by
-// bench/peers.
+// <!-- end of tables -->, or two such lines with another name. Everything else in
+// the file stays. It is run by bench/peers.
 package main
 
 import (
@@ -23,6 +23,7 @@ func main() {
 
 func run() error {
 	doc := flag.String("doc", "docs/benchmarks.md", "the `file` to rewrite")
+	into := flag.String("into", "tables", "the `name` in the lines between which the tables go")
 	var versions []string
 	flag.Func("version", "a server's version, `text` for the list above the tables; may be given several times", func(s string) error {
 		versions = append(versions, s)
@@ -44,7 +45,7 @@ func run() error {
 		}
 		b.WriteString(section(&r))
 	}
-	return bench.Rewrite(*doc, "tables", b.String())
+	return bench.Rewrite(*doc, *into, b.String())
 }
 
 func preface(r *bench.Report, versions []string) string {

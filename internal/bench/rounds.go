@@ -98,7 +98,7 @@ func (b *bench) measure(ctx context.Context, w *workload, done, part float64) (*
 func (s *server) gone(ctx context.Context) error {
 	c, err := s.login(ctx, false, 0)
 	if err != nil {
-		return fmt.Errorf("%s is gone: %w", s.Name, err)
+		return fmt.Errorf("%s is gone, with what it was given: the next run removes that (%w)", s.Name, err)
 	}
 	c.close()
 	return nil

@@ -94,7 +94,9 @@ func (s *server) open(ctx context.Context) error {
 			return nil
 		}
 	}
+	s.delivering = s.LMTP != "" // perhaps, by a run that came to no end
 	s.clean(false)
+	s.delivering = false
 	if s.Data != "" {
 		if s.empty, err = folderSize(s.Data); err != nil {
 			return fmt.Errorf("the size of the server's folder: %w", err)
