@@ -27,7 +27,7 @@ func (p *parser) parseDate(v []byte) (unix int64, zone int16, ok bool) {
 		if len(s.src) == 0 {
 			break
 		}
-		word := s.token(", \t(")
+		word := s.token(endsWord)
 		if len(word) == 0 {
 			s.src = s.src[1:]
 			continue

@@ -25,19 +25,19 @@ func (p *parser) appendEnvelope(dst []byte) []byte {
 	dst = p.appendValue(dst, f[fieldSubject])
 	dst = append(dst, ' ')
 	from := len(dst)
-	dst = p.appendAddresses(dst, f[fieldFrom])
+	dst = p.appendAddresses(dst, fieldFrom)
 	end := len(dst)
-	for _, v := range [...][]byte{f[fieldSender], f[fieldReplyTo]} {
+	for _, list := range [...]field{fieldSender, fieldReplyTo} {
 		dst = append(dst, ' ')
 		start := len(dst)
-		dst = p.appendAddresses(dst, v)
+		dst = p.appendAddresses(dst, list)
 		if string(dst[start:]) == "NIL" {
 			dst = append(dst[:start], dst[from:end]...)
 		}
 	}
-	for _, v := range [...][]byte{f[fieldTo], f[fieldCc], f[fieldBcc]} {
+	for _, list := range [...]field{fieldTo, fieldCc, fieldBcc} {
 		dst = append(dst, ' ')
-		dst = p.appendAddresses(dst, v)
+		dst = p.appendAddresses(dst, list)
 	}
 	dst = append(dst, ' ')
 	dst = p.appendValue(dst, f[fieldInReplyTo])
@@ -54,14 +54,19 @@ func (p *parser) appendValue(dst, v []byte) []byte {
 	return appendString(dst, p.values.unfold(v))
 }
 
-// appendAddresses appends an address list, or NIL for one without addresses.
-func (p *parser) appendAddresses(dst, v []byte) []byte {
+// appendAddresses appends the address list of a field, or NIL for one without addresses,
+// and has the sort keys made of its first one, if it has any.
+func (p *parser) appendAddresses(dst []byte, f field) []byte {
 	start := len(dst)
 	list := &p.addresses
-	for list.begin(v); ; {
+	list.begin(p.fields[f])
+	for first := true; ; first = false {
 		a, ok := list.next()
 		if !ok {
 			break
+		}
+		if first && len(p.stack) == 1 {
+			p.sortKeys(f, a)
 		}
 		if p.addrsLeft--; p.addrsLeft < 0 && a.kind != addressGroupEnd {
 			if list.inGroup && a.kind != addressGroupStart {

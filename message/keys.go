@@ -7,7 +7,7 @@ const (
 	maxMessageID  = 1000 // longer identifiers are none
 )
 
-// deriveKeys computes what SORT and THREAD need.
+// deriveKeys computes what SORT and THREAD need, but for addresses: see sortKeys.
 func (p *parser) deriveKeys() {
 	d, f := p.d, &p.fields
 	if ids := p.messageIDs(f[fieldMessageID], 1); len(ids) > 0 {
@@ -22,9 +22,6 @@ func (p *parser) deriveKeys() {
 	var base []byte
 	base, d.IsReplyOrForward = p.baseSubject(f[fieldSubject])
 	d.Subject = p.foldString(base)
-	d.Sort.From, d.Sort.DisplayFrom = p.addressKeys(f[fieldFrom])
-	d.Sort.To, d.Sort.DisplayTo = p.addressKeys(f[fieldTo])
-	d.Sort.Cc, _ = p.addressKeys(f[fieldCc])
 	d.SentUnix, d.SentZone, d.HasSent = p.parseDate(f[fieldDate])
 }
 
@@ -34,27 +31,39 @@ func (p *parser) foldString(b []byte) string {
 	return string(p.folded)
 }
 
-// addressKeys returns the sort keys of an address list: the first address's
-// mailbox (RFC 5256 section 3) and what is displayed of it (RFC 5957 section
-// 3). They are cut at maxSortKey.
-func (p *parser) addressKeys(v []byte) (mailbox, display string) {
+// sortKeys keeps the sort keys that the first address of a field is for: the mailbox
+// (RFC 5256 section 3) and what is displayed of it (RFC 5957 section 3). They are cut
+// at maxSortKey.
+func (p *parser) sortKeys(f field, a address) {
+	switch keys := &p.d.Sort; f {
+	case fieldFrom:
+		keys.From = p.foldString(clipKey(a.mailbox))
+		keys.DisplayFrom = p.displayKey(a, keys.From)
+	case fieldTo:
+		keys.To = p.foldString(clipKey(a.mailbox))
+		keys.DisplayTo = p.displayKey(a, keys.To)
+	case fieldCc:
+		keys.Cc = p.foldString(clipKey(a.mailbox))
+	}
+}
+
+// displayKey returns what is displayed of an address: of a group's start its name, which
+// is the mailbox.
+func (p *parser) displayKey(a address, mailbox string) string {
+	if a.kind != addressMailbox {
+		return mailbox
+	}
+	p.words = decodeWords(p.words[:0], clipKey(a.name))
+	if display := p.foldString(p.words); display != "" {
+		return display
+	}
+	p.words = append(append(append(p.words[:0], clipKey(a.mailbox)...), '@'), clipKey(a.host)...)
+	return p.foldString(p.words)
+}
+
+func clipKey(b []byte) []byte {
 	const maxSortKey = 1000
-	p.addresses.begin(v)
-	a, ok := p.addresses.next()
-	if !ok {
-		return "", ""
-	}
-	clip := func(b []byte) []byte { return b[:min(len(b), maxSortKey)] }
-	mailbox = p.foldString(clip(a.mailbox))
-	if a.kind != addressMailbox { // of a group's start: its name
-		return mailbox, mailbox
-	}
-	p.words = decodeWords(p.words[:0], clip(a.name))
-	if display = p.foldString(p.words); display != "" {
-		return mailbox, display
-	}
-	p.words = append(append(append(p.words[:0], clip(a.mailbox)...), '@'), clip(a.host)...)
-	return mailbox, p.foldString(p.words)
+	return b[:min(len(b), maxSortKey)]
 }
 
 // messageIDs returns the message identifiers of a field, normalised as RFC

@@ -19,7 +19,7 @@ const maxParams = 256
 // params. It forgives missing semicolons, missing quotes and spaces where none may be.
 func splitParams(params []param, v []byte) (value []byte, _ []param) {
 	s := paramScanner{src: v}
-	value = s.token("; \t(")
+	value = s.token(endsValue)
 	for len(params) < maxParams {
 		s.skipSpace()
 		if len(s.src) == 0 {
@@ -29,7 +29,7 @@ func splitParams(params []param, v []byte) (value []byte, _ []param) {
 			s.src = s.src[1:]
 			continue
 		}
-		name := s.token("=; \t(")
+		name := s.token(endsName)
 		s.skipSpace()
 		if len(s.src) == 0 || s.src[0] != '=' {
 			if len(name) == 0 && len(s.src) > 0 && s.src[0] != ';' {
@@ -68,11 +68,30 @@ func (s *paramScanner) skipSpace() {
 	s.src = nil
 }
 
+// What ends a token: of a value with parameters, of a parameter's name, and of a list.
+var (
+	endsValue = setOf("; \t(")
+	endsName  = setOf("=; \t(")
+	endsTag   = setOf("(;")
+	endsWord  = setOf(", \t(")
+)
+
+// charSet is a set of characters.
+type charSet [256]bool
+
+func setOf(chars string) *charSet {
+	set := new(charSet)
+	for i := range len(chars) {
+		set[chars[i]] = true
+	}
+	return set
+}
+
 // token reads up to one of the given characters, without spaces around it.
-func (s *paramScanner) token(stop string) []byte {
+func (s *paramScanner) token(stop *charSet) []byte {
 	s.skipSpace()
 	i := 0
-	for i < len(s.src) && strings.IndexByte(stop, s.src[i]) < 0 {
+	for i < len(s.src) && !stop[s.src[i]] {
 		i++
 	}
 	t := s.src[:i:i]

@@ -134,7 +134,7 @@ func (p *previewBuilder) full() bool { return p.chars >= previewLength }
 func (p *previewBuilder) add(text []byte) {
 	p.gap = p.gap || p.chars > 0
 	for len(text) > 0 && !p.full() {
-		if n := plainWord(text[:min(len(text), previewLength)]); n > 0 {
+		if n := plainWords(text[:min(len(text), previewLength)]); n > 0 {
 			p.word(text[:n])
 			text = text[n:]
 			continue
@@ -152,16 +152,19 @@ func (p *previewBuilder) add(text []byte) {
 	}
 }
 
-// plainWord returns the length of the visible ASCII at the start of b.
-func plainWord(b []byte) int {
+// plainWords returns the length of the words of visible ASCII at the start of b that
+// have single spaces between them.
+func plainWords(b []byte) int {
 	n := 0
-	for n < len(b) && b[n]-'!' <= '~'-'!' {
+	for n < len(b) && (isVisible(b[n]) || b[n] == ' ' && n > 0 && n+1 < len(b) && isVisible(b[n+1])) {
 		n++
 	}
 	return n
 }
 
-// word adds a word of ASCII, or one character of any kind, as far as there is room.
+func isVisible(c byte) bool { return '!' <= c && c <= '~' }
+
+// word adds words of ASCII, or one character of any kind, as far as there is room.
 func (p *previewBuilder) word(w []byte) {
 	if p.gap {
 		p.gap = false
@@ -176,6 +179,6 @@ func (p *previewBuilder) word(w []byte) {
 		return
 	}
 	w = w[:min(len(w), previewLength-p.chars)]
-	p.b = append(p.b, w...)
+	p.b = append(p.b, trimBlanks(w)...) // the last one may be a space
 	p.chars += len(w)
 }

@@ -230,7 +230,7 @@ func (p *parser) readEncoding(v []byte) (name string, enc Encoding) {
 		return "", Encoding7Bit
 	}
 	s := paramScanner{src: p.values.unfold(v)}
-	token := bytes.Trim(s.token("; \t("), `"'`)
+	token := bytes.Trim(s.token(endsValue), `"'`)
 	var buf [32]byte
 	switch string(lowerName(&buf, token)) {
 	case "7bit", "7-bit":
@@ -305,7 +305,7 @@ func (p *parser) appendLanguages(dst, v []byte) []byte {
 		var tag []byte
 		tag, v, more = bytes.Cut(v, []byte{','})
 		s := paramScanner{src: tag}
-		if tag = s.token("(;"); len(tag) == 0 {
+		if tag = s.token(endsTag); len(tag) == 0 {
 			continue
 		}
 		if len(dst) == start {
