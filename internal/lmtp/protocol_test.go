@@ -363,7 +363,7 @@ func TestPanics(t *testing.T) {
 
 // TestSilence: who says nothing is sent away, in the middle of a message, too.
 func TestSilence(t *testing.T) {
-	_, c := start(t, &desk{}, lmtp.Options{Idle: 10 * time.Millisecond})
+	_, c := start(t, &desk{}, lmtp.Options{Idle: 300 * time.Millisecond})
 	c.expect("421 4.4.2")
 	d := &desk{}
 	_, c = start(t, d, lmtp.Options{Idle: time.Second})
