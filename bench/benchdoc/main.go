@@ -64,6 +64,6 @@ func section(r *bench.Report) string {
 	for _, s := range r.Servers {
 		names = append(names, s.Name)
 	}
-	return fmt.Sprintf("\n## %s\n\n%d messages in the mailbox, median of %d rounds of %g s.\n\n%s\n",
+	return fmt.Sprintf("\n### %s\n\n%d messages in the mailbox, median of %d rounds of %g s.\n\n%s\n",
 		strings.Join(names, " and "), r.Messages, r.Rounds, r.Seconds, r.Table(true))
 }
