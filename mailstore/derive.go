@@ -187,7 +187,11 @@ func (a *account) derive() {
 		return
 	}
 	a.deriving.running, a.deriving.resting = true, false
-	a.store.background.Go(a.deriveLoop)
+	a.store.loops.Add(1)
+	a.store.background.Go(func() {
+		a.deriveLoop()
+		a.store.deriveLoopEnded()
+	})
 }
 
 // derivable reports whether a deriver has something to do. a.mu is held.
@@ -405,6 +409,7 @@ func (a *account) deriveStep(ctx context.Context, i int) error {
 		return nil
 	}})
 	if err == nil {
+		a.store.built.Add(int64(step.weight))
 		a.noteProgress(i, &p, &now)
 	}
 	return err

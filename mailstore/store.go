@@ -76,6 +76,11 @@ type Options struct {
 	// rest, they wait ten times as long. 0 means 1 s. What searches find does not
 	// depend on it.
 	DeriveDelay time.Duration
+	// Rested, where it is set, is called when the background has built much (texts,
+	// columns, segments of some megabytes) and has nothing left to build: what it
+	// took of memory is not needed any more. It is called by the background, one
+	// call at a time mostly.
+	Rested func()
 	// TextLag is how many messages wait for that at most; where four times as many
 	// do, each delivery makes the text of its message. 0 means 4,096. Only tests want
 	// less.
@@ -152,6 +157,9 @@ type Store struct {
 	rooms     sync.Pool // of *[uploadRoom]byte
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
+
+	loops atomic.Int32 // of accounts whose derivers work, or wait
+	built atomic.Int64 // bytes that derivers have written since Options.Rested
 
 	derivers    []deriver
 	deriveSlots chan struct{} // holds a value for each step that runs

@@ -125,7 +125,8 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}
-	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log, Holds: blobs.Holds, Settle: s.kv.Sync})
+	s.store, err = mailstore.Open(ctx, s.guard.KV(s.kv), s.guard.Blobs(s.kv.Blobs()), mailstore.Options{Logger: t.log, Holds: blobs.Holds, Settle: s.kv.Sync,
+		Rested: freeMemory()})
 	if err != nil {
 		return nil, indexTrouble(dir, existing, err)
 	}
