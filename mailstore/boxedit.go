@@ -44,7 +44,7 @@ func (t *opTx) edit(num boxNum, rows bool) (*boxEdit, error) {
 		loaded := *st
 		loaded.snap = snap
 		st = &loaded
-		t.changed[num] = st
+		t.change(num, st)
 	}
 	e := &boxEdit{
 		t: t, num: num, node: n, c: st.c, kw: st.kw, oldKW: st.kw, base: st.snap,

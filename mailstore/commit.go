@@ -1,6 +1,7 @@
 package mailstore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -214,7 +215,7 @@ type batch struct {
 func (a *account) update(r *round) (*batch, error) {
 	var b *batch
 	err := a.store.kv.Update(a.store.ctx, a.num, func(tx driver.Txn) error {
-		b = &batch{a: a, tx: tx, rec: a.working.rec, tree: a.working.tree, changed: make(changed)}
+		b = &batch{a: a, tx: tx, rec: a.working.rec, tree: a.working.tree}
 		if err := a.checkGeneration(tx); err != nil {
 			return err
 		}
@@ -257,7 +258,9 @@ func (a *account) update(r *round) (*batch, error) {
 // transaction's.
 func (b *batch) run(o *op) error {
 	o.err = nil
-	t := &opTx{a: b.a, b: b, rec: b.rec, tree: b.tree, changed: make(changed)}
+	t := &opTx{a: b.a, b: b, rec: b.rec, tree: b.tree}
+	t.takeRoom()
+	defer t.giveRoom()
 	if o.err = guard(func() error { return o.run(t) }); o.err != nil {
 		return nil
 	}
@@ -331,8 +334,34 @@ type opTx struct {
 	graves  []grave
 	threads []knownThread // that were looked up or written
 	writes  []write
-	overlay map[string]int // index in writes of what this op may read again
+	room    *[roomForWrites]write // where they begin
+	seen    []int                 // indexes in writes of what this op may read again,
+	overlay map[string]int        // and by key, what it wrote before it last read
 	size    int
+}
+
+// roomForWrites is for how many writes memory is kept.
+const roomForWrites = 64
+
+func (t *opTx) takeRoom() {
+	room, ok := t.a.store.writes.Get().(*[roomForWrites]write)
+	if !ok {
+		room = new([roomForWrites]write)
+	}
+	t.room, t.writes = room, room[:0]
+}
+
+func (t *opTx) giveRoom() {
+	clear(t.room[:min(len(t.writes), roomForWrites)])
+	t.a.store.writes.Put(t.room)
+}
+
+// change notes the new state of a mailbox, nil where it is gone.
+func (t *opTx) change(num boxNum, st *boxState) {
+	if t.changed == nil {
+		t.changed = make(changed)
+	}
+	t.changed[num] = st
 }
 
 // state returns the state of a mailbox, nil where it is gone.
@@ -369,24 +398,42 @@ func (t *opTx) deleteRange(from, to []byte) {
 
 // setSeen is set for a key that this op may read with get later.
 func (t *opTx) setSeen(key, value []byte) {
-	if t.overlay == nil {
-		t.overlay = make(map[string]int)
-	}
-	t.overlay[string(key)] = len(t.writes)
+	t.seen = append(t.seen, len(t.writes))
 	t.set(key, value)
 }
 
 // get reads a key: what this op has written with setSeen, what ops before it
 // have written, or what is stored.
 func (t *opTx) get(key []byte) ([]byte, bool, error) {
+	if len(t.seen) > 0 && t.overlay == nil {
+		t.overlay = make(map[string]int, len(t.seen))
+	}
+	for _, i := range t.seen {
+		t.overlay[string(t.writes[i].key)] = i
+	}
+	t.seen = t.seen[:0]
 	if i, ok := t.overlay[string(key)]; ok {
 		return t.writes[i].value, true, nil
 	}
 	return t.b.tx.Get(key)
 }
 
+// manyWrites is from how many writes on they are put into order.
+const manyWrites = 32
+
+// order puts many writes into the order of their keys: those of one kind are
+// neighbours then, and the engine finds the place of one from that of the last.
+func (t *opTx) order() {
+	isRange := func(w write) bool { return w.to != nil }
+	if len(t.writes) < manyWrites || slices.ContainsFunc(t.writes, isRange) {
+		return
+	}
+	slices.SortStableFunc(t.writes, func(a, b write) int { return bytes.Compare(a.key, b.key) })
+}
+
 // flush hands the op's writes to the transaction and its state to the batch.
 func (t *opTx) flush() error {
+	t.order()
 	for i := range t.writes {
 		w := &t.writes[i]
 		var err error
@@ -406,7 +453,11 @@ func (t *opTx) flush() error {
 	t.b.counted = append(t.b.counted, t.counted...)
 	t.b.size += t.size
 	t.b.rec, t.b.tree = t.rec, t.tree
-	maps.Copy(t.b.changed, t.changed)
+	if t.b.changed == nil {
+		t.b.changed = t.changed
+	} else {
+		maps.Copy(t.b.changed, t.changed)
+	}
 	t.b.graves = append(t.b.graves, t.graves...)
 	t.b.threads = append(t.b.threads, t.threads...)
 	return nil

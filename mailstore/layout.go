@@ -235,7 +235,7 @@ type accountRec struct {
 }
 
 func (r *accountRec) encode() []byte {
-	return appendString(appendUints(nil, r.generation, r.uidValidity, r.nextBox, r.nextMsg), r.user)
+	return appendString(appendUints(make([]byte, 0, 32+len(r.user)), r.generation, r.uidValidity, r.nextBox, r.nextMsg), r.user)
 }
 
 func decodeAccount(data []byte) (accountRec, error) {
@@ -295,7 +295,7 @@ type counters struct {
 }
 
 func (c *counters) encode() []byte {
-	return appendUints(nil, uint64(c.uidNext), uint64(c.highest), uint64(c.firstRecent), c.recent,
+	return appendUints(make([]byte, 0, 48), uint64(c.uidNext), uint64(c.highest), uint64(c.firstRecent), c.recent,
 		uint64(c.floor), c.historyRanges, c.messages, c.unseen, c.deleted, uint64(c.size), uint64(c.delSize), c.loose)
 }
 
@@ -438,7 +438,7 @@ func (m *messageRec) encode() []byte {
 	if m.hasNUL {
 		flags = 1
 	}
-	return appendUints(nil, flags, uint64(m.ref), uint64(m.rawSize), uint64(m.size), uint64(m.headerLen), m.thread)
+	return appendUints(make([]byte, 0, 48), flags, uint64(m.ref), uint64(m.rawSize), uint64(m.size), uint64(m.headerLen), m.thread)
 }
 
 func decodeMessage(data []byte) (messageRec, error) {

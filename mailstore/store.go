@@ -155,6 +155,7 @@ type Store struct {
 	places    places
 	digesters sync.Pool // of *digester, with opts.Limits
 	rooms     sync.Pool // of *[uploadRoom]byte
+	writes    sync.Pool // of *[roomForWrites]write
 	batches   sync.Pool // of *recordBatch
 	matchers  sync.Pool // of *textMatcher
 

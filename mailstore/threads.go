@@ -35,8 +35,8 @@ func threadIDs(d *message.Digest) []string {
 // to never changes.
 func (t *opTx) thread(msg uint64, ids []string) (uint64, error) {
 	var thread uint64
-	var unknown [][]byte
-	for _, id := range ids {
+	unknown, own := make([][]byte, 0, 4), 0
+	for i, id := range ids {
 		key := hashKey(keyThread, id)
 		found, err := t.threadOf(key)
 		switch {
@@ -44,6 +44,9 @@ func (t *opTx) thread(msg uint64, ids []string) (uint64, error) {
 			return 0, err
 		case found == 0:
 			unknown = append(unknown, key)
+			if i == 0 {
+				own = 1
+			}
 		case thread == 0:
 			thread = found
 		}
@@ -51,10 +54,10 @@ func (t *opTx) thread(msg uint64, ids []string) (uint64, error) {
 	if thread == 0 {
 		thread = msg
 	}
-	for _, key := range unknown {
+	for i, key := range unknown {
 		t.a.working.ids.add(key)
-		t.setSeen(key, appendUints(nil, thread))
-		t.threads = append(t.threads, knownThread{[16]byte(key[1:]), thread})
+		t.setSeen(key, appendUints(make([]byte, 0, binary.MaxVarintLen64), thread))
+		t.noteThread(key, thread, i >= own)
 	}
 	return thread, nil
 }
@@ -66,6 +69,7 @@ func (t *opTx) threadOf(key []byte) (uint64, error) {
 		return 0, nil
 	}
 	if thread := known.thread(key); thread != 0 {
+		t.noteThread(key, thread, true)
 		return thread, nil
 	}
 	data, ok, err := t.get(key)
@@ -77,8 +81,13 @@ func (t *opTx) threadOf(key []byte) (uint64, error) {
 	}
 	d := decoder{data: data}
 	thread := d.uint()
-	t.threads = append(t.threads, knownThread{[16]byte(key[1:]), thread})
+	t.noteThread(key, thread, true)
 	return thread, d.err("thread index")
+}
+
+// noteThread has a key remembered, once it is committed.
+func (t *opTx) noteThread(key []byte, thread uint64, named bool) {
+	t.threads = append(t.threads, knownThread{[16]byte(key[1:]), thread, named})
 }
 
 // knownIDs remembers keys of the thread index of an account, so that few deliveries
@@ -105,9 +114,9 @@ type knownIDs struct {
 	layers [][]uint64
 	room   int // for keys in the last layer
 
-	// recent has keys that are on disk, each at the place that it is hashed to.
-	recent []knownThread
-	filled int // keys that have been put there
+	// Keys that are on disk, and what they lead to: the newest, which answers will
+	// name, and those that were named, and will be again.
+	fresh, named threadTable
 }
 
 // knownThread is a key of the thread index, without its kind, and what it leads to;
@@ -115,6 +124,14 @@ type knownIDs struct {
 type knownThread struct {
 	key    [16]byte
 	thread uint64
+	named  bool // by a message that refers to another one
+}
+
+// threadTable has each key at the place that it is hashed to, in the place of
+// another one.
+type threadTable struct {
+	places []knownThread
+	filled int // keys that have been put there
 }
 
 const (
@@ -124,8 +141,9 @@ const (
 	idCredit  = 64      // keys that are read as fast as one is looked up
 	idsAtOnce = 4 * idCredit
 
-	firstRecent = 16 // places for recent keys
-	mostRecent  = 2048
+	firstPlaces = 16
+	mostFresh   = 512
+	mostNamed   = 2048
 )
 
 // newKnownIDs begins with what is known when an account is read that has numbered so
@@ -193,46 +211,57 @@ func (k *knownIDs) missed(r driver.Reader) error {
 
 // thread returns what a key leads to, 0 where that is not remembered.
 func (k *knownIDs) thread(key []byte) uint64 {
-	if len(k.recent) == 0 {
-		return 0
+	if thread := k.named.thread(key); thread != 0 {
+		return thread
 	}
-	if known := k.recent[k.place(key)]; known.key == [16]byte(key[1:]) {
-		return known.thread
-	}
-	return 0
+	return k.fresh.thread(key)
 }
 
 // remember takes keys that have been committed.
 func (k *knownIDs) remember(list []knownThread) {
 	for _, known := range list {
-		if k.filled++; k.filled > len(k.recent) && len(k.recent) < mostRecent {
-			k.widen()
-		}
-		k.recent[k.place(known.key[:])] = known
-	}
-}
-
-// widen makes room for more recent keys.
-func (k *knownIDs) widen() {
-	old := k.recent
-	k.recent = make([]knownThread, max(firstRecent, 2*len(old)))
-	for _, known := range old {
-		if known.thread != 0 {
-			k.recent[k.place(known.key[:])] = known
+		if known.named {
+			k.named.put(known, mostNamed)
+		} else {
+			k.fresh.put(known, mostFresh)
 		}
 	}
 }
-
-func (k *knownIDs) place(key []byte) uint64 { return idHash(key) % uint64(len(k.recent)) }
 
 // memory returns about how many bytes it takes.
 func (k *knownIDs) memory() int64 {
-	n := 24 * int64(len(k.recent))
+	n := 32 * int64(len(k.fresh.places)+len(k.named.places))
 	for _, layer := range k.layers {
 		n += int64(8 * len(layer))
 	}
 	return n
 }
+
+func (t *threadTable) thread(key []byte) uint64 {
+	if len(t.places) == 0 {
+		return 0
+	}
+	if known := &t.places[t.place(key)]; known.key == [16]byte(key[1:]) {
+		return known.thread
+	}
+	return 0
+}
+
+// put takes a key. The table has up to most places.
+func (t *threadTable) put(known knownThread, most int) {
+	if t.filled++; t.filled > len(t.places) && len(t.places) < most {
+		old := t.places
+		t.places = make([]knownThread, max(firstPlaces, 2*len(old)))
+		for i := range old {
+			if old[i].thread != 0 {
+				t.places[t.place(old[i].key[:])] = old[i]
+			}
+		}
+	}
+	t.places[t.place(known.key[:])] = known
+}
+
+func (t *threadTable) place(key []byte) uint64 { return idHash(key) % uint64(len(t.places)) }
 
 // idHash returns a part of a key that is spread evenly: keys are hashes.
 func idHash(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }

@@ -198,7 +198,7 @@ const countersBytes = 120
 
 // setCounters stores a new state of a mailbox.
 func (t *opTx) setCounters(num boxNum, st *boxState) {
-	t.changed[num] = st
+	t.change(num, st)
 	t.counted = append(t.counted, num)
 	t.size += countersBytes
 }
@@ -270,7 +270,7 @@ func (t *opTx) deleteBox(name string) error {
 	t.delete(boxKey(keyKeywords, n.num))
 	// Rows and messages go when nobody reads them any more.
 	t.dig(n.num, imap.MaxModSeq, imap.UIDSetOfRange(1, 1<<32-1))
-	t.changed[n.num] = nil
+	t.change(n.num, nil)
 	return nil
 }
 

@@ -273,8 +273,14 @@ func (tx *txn) putKey(dst, key []byte) {
 }
 
 func (tx *txn) note(key []byte, w write) {
+	if tx.fresh == nil {
+		tx.fresh = make([]keyWrite, 0, fewWrites)
+	}
 	tx.fresh = append(tx.fresh, keyWrite{key, w})
 }
+
+// fewWrites is what most transactions write at most.
+const fewWrites = 12
 
 // settle makes own of what was written.
 func (tx *txn) settle() {
