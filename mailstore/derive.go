@@ -338,7 +338,7 @@ func (a *account) restDeriving() (pause time.Duration, ended bool) {
 		pause = min(hold, deriveLook) // more may come than shall wait
 	}
 	d.running = !d.resting || a.textsWait()
-	return max(pause, a.calmFor()), !d.running
+	return max(pause, min(a.calmFor(), deriveLook)), !d.running
 }
 
 func (a *account) endDeriving() {

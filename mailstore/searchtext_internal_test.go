@@ -61,7 +61,8 @@ func (b *textBench) close() { b.must(b.store.Close(context.Background())) }
 func (b *textBench) settle() {
 	for {
 		b.a.mu.Lock()
-		busy := b.a.deriving.running && (!b.a.deriving.resting || b.a.derivable()) || b.a.reaping
+		works := b.a.deriving.running && b.a.calmFor() == 0 // which may be hours here
+		busy := works && (!b.a.deriving.resting || b.a.derivable()) || b.a.reaping
 		b.a.mu.Unlock()
 		if !busy {
 			return
