@@ -26,7 +26,7 @@ type disk struct {
 // with apart, one whose engines know nothing of each other.
 func openDisk(t *testing.T, fs *crashfs.FS, opts mailstore.Options, messages bloblog.Options, apart bool) *disk {
 	t.Helper()
-	messages.FS, messages.Manual = fs, true
+	messages.FS, messages.Manual, messages.RideShare = fs, true, 100 // even short ones are ridden with
 	return openEmbedded(t, opts, messages, pebblekv.Options{FS: fs}, apart)
 }
 
@@ -246,6 +246,9 @@ func crashScenario(opts mailstore.Options, messages bloblog.Options, apart bool)
 			}
 			if st := d.blobs.Stats(); messages.Compress != bloblog.Uncompressed && st.StoredBytes >= st.Content {
 				t.Errorf("nothing was compressed: %+v", st)
+			}
+			if st := d.blobs.Stats(); !apart && messages.SegmentBytes == 0 && fs.Alive() && st.Rides < 3 {
+				t.Errorf("the log has not ridden with the messages: %+v", st)
 			}
 			d.close(t)
 		},

@@ -110,9 +110,10 @@ const messageKinds = string(keyMessage) + string(keyDigest) + string(keyFields) 
 // that can still be read. Format 1 was never released. Format 3 may have
 // compressed messages (package bloblog), and compresses search texts (those of
 // format 2 are made anew when they are wanted). In format 4 the newest messages may
-// have no text yet.
+// have no text yet. In format 5 what was committed last may, after a crash, be in the files
+// of the messages (package pebblekv: Rider).
 const (
-	formatVersion = 4
+	formatVersion = 5
 	oldestFormat  = 2
 )
 

@@ -66,7 +66,7 @@ func embedded(ko pebblekv.Options, bo bloblog.Options) func(testing.TB, vfs.FS) 
 	return func(tb testing.TB, fs vfs.FS) (driver.KV, driver.Blobs) {
 		tb.Helper()
 		ko, bo := ko, bo
-		ko.FS, bo.FS = fs, fs
+		ko.FS, bo.FS, bo.RideShare = fs, fs, 100
 		ko.Logger, bo.Logger = slog.New(slog.DiscardHandler), slog.New(slog.DiscardHandler)
 		blobs, err := bloblog.Open("blobs", bo)
 		if err != nil {

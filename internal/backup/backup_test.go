@@ -45,18 +45,18 @@ func open(t *testing.T, path string) *folder {
 	var err error
 	f.dir, err = datadir.Open(nil, path)
 	must(t, err)
-	f.kv, err = pebblekv.Open(f.dir.Join("index"), pebblekv.Options{Logger: log, MemTableBytes: 128 << 10})
-	must(t, err)
 	f.blobs, err = bloblog.Open(f.dir.Join("messages"), bloblog.Options{Logger: log, SegmentBytes: 64 << 10, MaxWaste: 0.2})
 	must(t, err)
-	f.mail, err = mailstore.Open(context.Background(), f.kv, f.blobs, mailstore.Options{Logger: log})
+	f.kv, err = pebblekv.Open(f.dir.Join("index"), pebblekv.Options{Logger: log, MemTableBytes: 128 << 10, Blobs: f.blobs})
+	must(t, err)
+	f.mail, err = mailstore.Open(context.Background(), f.kv, f.kv.Blobs(), mailstore.Options{Logger: log})
 	must(t, err)
 	return f
 }
 
 func (f *folder) close(t *testing.T) {
 	t.Helper()
-	must(t, errors.Join(f.mail.Close(context.Background()), f.blobs.Close(), f.kv.Close(), f.dir.Close()))
+	must(t, errors.Join(f.mail.Close(context.Background()), f.kv.Close(), f.blobs.Close(), f.dir.Close()))
 }
 
 func (f *folder) source() backup.Source {
@@ -275,6 +275,9 @@ func TestUnderLoad(t *testing.T) {
 		t.Error(errs)
 	}
 	f.verify(t)
+	if st := f.blobs.Stats(); st.Rides == 0 {
+		t.Errorf("the log has never ridden with the messages: %+v", st)
+	}
 	f.close(t)
 }
 
@@ -304,6 +307,7 @@ func TestIncremental(t *testing.T) {
 		_, err := f.append("ann", fmt.Sprint(i), 1000)
 		must(t, err)
 	}
+	must(t, f.kv.Settle(ctx)) // the log is on disk without the messages
 	must(t, f.blobs.Tidy(ctx))
 	write := func(name string, opts backup.Options) *backup.Result {
 		t.Helper()
@@ -337,6 +341,7 @@ func TestIncremental(t *testing.T) {
 		_, err := other.append("ann", fmt.Sprint(i), 1000)
 		must(t, err)
 	}
+	must(t, other.kv.Settle(ctx))
 	must(t, other.blobs.Tidy(ctx))
 	_, err = backup.Write(ctx, other.source(), filepath.Join(base, "d"), backup.Options{Copy: true, Previous: filepath.Join(base, "a")})
 	must(t, err)
@@ -366,6 +371,7 @@ func TestRottenPrevious(t *testing.T) {
 		_, err := f.append("ann", fmt.Sprint(i), 1000)
 		must(t, err)
 	}
+	must(t, f.kv.Settle(ctx)) // the log is on disk without the messages
 	must(t, f.blobs.Tidy(ctx))
 	const segment = "messages/00000001.seg"
 	flip := func(dir string) {

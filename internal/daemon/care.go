@@ -90,7 +90,7 @@ func (k *check) journal(ctx context.Context) error {
 		return err
 	}
 	var w mailstore.JournalWitness
-	report, err := pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, &w)
+	report, err := pebblekv.ReadJournal(ctx, k.over, k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, &w)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (k *check) unnamed(ctx context.Context) error {
 	w := &mailstore.JournalWitness{Messages: true}
 	n, err := k.store.CountUnnamed(ctx, w, accounts)
 	if err == nil && n > 0 {
-		_, err = pebblekv.ReadJournal(ctx, k.dir.FS(), k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, w)
+		_, err = pebblekv.ReadJournal(ctx, k.over, k.dir.Join(journalDir), k.dir.Join(indexDir), mailstore.DerivedRange, w)
 		if err == nil {
 			n, err = k.store.CountUnnamed(ctx, w, accounts)
 		}

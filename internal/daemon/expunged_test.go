@@ -16,6 +16,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/internal/crashfs"
 	"github.com/rookery-mail/rookery/mailstore"
+	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/driver"
 	"github.com/rookery-mail/rookery/mailstore/pebblekv"
 )
@@ -253,6 +254,15 @@ func TestExpungedStaysAway(t *testing.T) {
 // are written anew.
 func spoilOther(t *testing.T, disk vfs.FS) {
 	t.Helper()
+	blobs, err := bloblog.Open(home+"/messages", bloblog.Options{FS: disk, Manual: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What has ridden with the messages counts.
+	err = pebblekv.LayIn(context.Background(), disk, home+"/index", home+"/journal", blobs)
+	if err := errors.Join(err, blobs.Close()); err != nil {
+		t.Fatal(err)
+	}
 	kv, err := pebblekv.Open(home+"/index", pebblekv.Options{FS: disk, Derived: mailstore.DerivedRange})
 	if err != nil {
 		t.Fatal(err)

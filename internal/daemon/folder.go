@@ -24,10 +24,17 @@ func openDir(fs vfs.FS, path string) (*datadir.Dir, error) {
 	return dir, nil
 }
 
-// formats are what leads from older formats of data folders to this release's. No
-// release has written an older one yet, so there is no step. docs/design/031-formats.md
-// says how one is added.
-func formats(log *slog.Logger) datadir.Formats { return datadir.Formats{Logger: log} }
+// formats are what leads from older formats of data folders to this release's.
+// docs/design/031-formats.md says how a step is added.
+func formats(log *slog.Logger) datadir.Formats {
+	return datadir.Formats{Logger: log, Steps: []datadir.Step{
+		{From: 2, Does: "the index's log may ride with the messages from now on", Run: asItIs},
+	}}
+}
+
+// asItIs is a step that changes nothing but the number: the new format has more in it
+// than the old one, which programs that know only that must not overlook.
+func asItIs(context.Context, *datadir.Dir) error { return nil }
 
 // openDirToServe is openDir, but brings a folder of an older format up to date.
 func openDirToServe(ctx context.Context, log *slog.Logger) func(vfs.FS, string) (*datadir.Dir, error) {

@@ -57,15 +57,14 @@ func openToLook(ctx context.Context, path string) (_ *storage, err error) {
 // look opens the engines and the store of a folder for looking. Where it fails
 // the folder stays locked.
 func look(ctx context.Context, dir *datadir.Dir) (_ *storage, err error) {
-	s := &storage{dir: dir, looking: true}
+	s := &storage{dir: dir, looking: true, over: overlayfs.New(dir.FS())}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.closeEngines())
 		}
 	}()
-	over := overlayfs.New(dir.FS())
 	log := slog.New(slog.DiscardHandler)
-	s.blobs, err = bloblog.Open(dir.Join(messagesDir), bloblog.Options{FS: over, Logger: log, Manual: true})
+	s.blobs, err = bloblog.Open(dir.Join(messagesDir), bloblog.Options{FS: s.over, Logger: log, Manual: true})
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +72,13 @@ func look(ctx context.Context, dir *datadir.Dir) (_ *storage, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.lost, err = pebblekv.LostLogs(dir.FS(), dir.Join(indexDir), dir.Join(journalDir)); err != nil {
+	if err := pebblekv.LayIn(ctx, s.over, dir.Join(indexDir), dir.Join(journalDir), s.blobs); err != nil {
 		return nil, err
 	}
-	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{FS: over, Logger: log, Still: true, Existing: existing})
+	if s.lost, err = pebblekv.LostLogs(s.over, dir.Join(indexDir), dir.Join(journalDir)); err != nil {
+		return nil, err
+	}
+	s.kv, err = pebblekv.Open(dir.Join(indexDir), pebblekv.Options{FS: s.over, Logger: log, Still: true, Existing: existing})
 	if err != nil {
 		s.kv, s.broken = nil, err
 		return s, nil

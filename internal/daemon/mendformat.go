@@ -23,7 +23,8 @@ func openToMend(ctx context.Context, disk vfs.FS, path string) (dir *datadir.Dir
 }
 
 // judgeFormat returns nil where index or journal say that a folder is of this release's
-// format. There has been one format of folders only, so the format of the index tells.
+// format, or of one that differs in nothing that is in it already: there is no other one so
+// far, so the format of the index tells.
 func judgeFormat(ctx context.Context, dir *datadir.Dir) error {
 	used, err := pebblekv.HasJournal(dir.FS(), dir.Join(journalDir))
 	if err != nil {

@@ -242,7 +242,7 @@ func (r *repairing) build(ctx context.Context, old *storage) (err error) {
 	}
 	defer func() { err = errors.Join(err, kv.Close()) }()
 	witness := &mailstore.JournalWitness{Messages: true}
-	journal, err := kv.Replay(ctx, r.fs, r.dir.Join(journalDir), r.dir.Join(indexDir), witness)
+	journal, err := kv.Replay(ctx, old.over, r.dir.Join(journalDir), r.dir.Join(indexDir), witness)
 	if err != nil {
 		return err
 	}

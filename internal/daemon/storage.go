@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/rookery-mail/rookery/mailstore"
 	"github.com/rookery-mail/rookery/mailstore/bloblog"
 	"github.com/rookery-mail/rookery/mailstore/datadir"
@@ -25,8 +27,11 @@ type storage struct {
 	watch *watch // nil where nobody uses the folder
 	// marked says that the folder has relaxedMark, to be removed in the end.
 	marked bool
-	// looking says that the folder was opened to be looked at, and nobody uses it.
+	// looking says that the folder was opened to be looked at, and nobody uses it. Then
+	// over is the file system of what is read: the logs of the index in it have what a
+	// crash has left of them beside the messages.
 	looking bool
+	over    vfs.FS
 	// broken says why there is no index and no store, in a folder that was
 	// opened only to be looked at.
 	broken error

@@ -57,7 +57,7 @@ func (s *Store) find(a driver.Account, ref driver.Ref, size int, ahead bool) (*r
 	if err == errBadRecord {
 		err = s.explain(g, a, ref, at)
 	}
-	if err == nil && (r.account != a || r.ref != ref) {
+	if err == nil && (r.account != a || r.ref != ref || r.flags == flagRider) {
 		err = imap.E("blob open", imap.NotFound, nil)
 	}
 	if err != nil {

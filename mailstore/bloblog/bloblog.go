@@ -49,6 +49,9 @@ type Options struct {
 	// TidyRate is how many bytes a second are moved in the background to take
 	// back space, while others use the store: 0 is 32 MB, less than 0 any number.
 	TidyRate int64
+	// RideShare is how much of other people's bytes may ride with messages (see
+	// [Store.Ride]), as a part of what these take: 0 is 0.5. It is waste.
+	RideShare float64
 	// OpenFiles bounds the segments that are kept open while nobody reads
 	// them; 0 is 128.
 	OpenFiles int
@@ -73,6 +76,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.TidyRate == 0 {
 		o.TidyRate = 32 << 20
+	}
+	if o.RideShare == 0 {
+		o.RideShare = 0.5
 	}
 	if o.OpenFiles == 0 {
 		o.OpenFiles = 128
@@ -146,6 +152,7 @@ type Store struct {
 	damaged   map[driver.Ref]struct{} // counted in stats.Damaged
 	lostMoves bool                    // a damaged segment hides where some blobs are
 	stale     map[driver.Ref]int      // older copies that a crash has left
+	riders    []rider                 // not settled
 	stats     Stats                   // counters only
 
 	spareWanted bool // begin it in the background
@@ -174,6 +181,8 @@ type Stats struct {
 	StoredBytes int64 // those of their records: less where they are compressed
 	Syncs       int64 // rounds of syncs
 	SyncCalls   int64 // calls that asked for one: SyncCalls / Syncs share a round
+	Rides       int64 // of the rounds, those with which a part of the index's log became durable
+	RideBytes   int64 // that these took in segments
 
 	Moved          int64 // blobs moved to take back space
 	MovedBytes     int64 // with their records

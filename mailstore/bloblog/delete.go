@@ -115,7 +115,7 @@ func (s *Store) inMemory(g *segment) ([]entry, bool) {
 // rescan makes up for a damaged index.
 func (s *Store) rescan(g *segment) ([]entry, error) {
 	s.opts.Logger.Error("a segment's index is damaged; the segment is read instead", "segment", fmt.Sprintf("%08x", g.id))
-	list, err := g.scan()
+	list, _, err := g.scan()
 	if err != nil {
 		return nil, err
 	}

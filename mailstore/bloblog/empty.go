@@ -256,6 +256,7 @@ func (s *Store) dispose(g *segment, all []entry) {
 		}
 		s.mu.Unlock()
 	}
+	s.forgetWaste(g)
 }
 
 // forgetLocked forgets a record that goes with its segment: a blob that was

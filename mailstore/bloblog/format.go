@@ -25,6 +25,10 @@ import (
 // what is in the file, and that of the block as it was. A block that has its own
 // length in the file is not compressed.
 //
+// A rider (ride.go) is a record of the same form: its content is somebody else's, and its
+// meta (8 bytes) the place in the file where the records begin that it came with. It
+// has no account, and is in no index.
+//
 // A record's header checksum covers the segment's random salt and the record's
 // place. So nothing that a sender put into a message can pass for a record,
 // however a crash has cut the file.
@@ -41,11 +45,12 @@ const (
 	alignment     = 8
 )
 
-// Record flags. The low two bits name a compression of the content. A reader
-// refuses what it does not know.
+// Record flags. The low two bits name a compression of the content; flagRider says that
+// the record is no message (ride.go). A reader refuses what it does not know.
 const (
 	flagZstd   = 1
-	flagsKnown = flagZstd
+	flagRider  = 4
+	flagsKnown = flagZstd | flagRider
 )
 
 // Lengths of an entry in a record's tail.

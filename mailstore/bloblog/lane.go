@@ -28,6 +28,7 @@ type sharedLane struct {
 	mu    sync.Mutex
 	lane  *lane  // nil until somebody writes
 	zeros []byte // what it grows by
+	rider []byte // the memory of the last rider's record
 }
 
 // A sealing is a segment that nobody writes to any more; end is behind
@@ -161,14 +162,20 @@ func (s *Store) appendRecord(w *writer, rec []byte, h recordHeader) error {
 		s.wantSpare(l)
 		err = s.publish(l, w, entry{w.account, h.ref, at.off, uint32(len(rec) / alignment)})
 	}
-	if s.full(l) {
-		s.shared.lane = nil
-		s.mu.Lock()
-		s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
-		s.mu.Unlock()
-		s.wake()
-	}
+	s.retireFull(l)
 	return err
+}
+
+// retireFull has the shared lane sealed where it is full. s.shared.mu is held.
+func (s *Store) retireFull(l *lane) {
+	if !s.full(l) {
+		return
+	}
+	s.shared.lane = nil
+	s.mu.Lock()
+	s.toSeal = append(s.toSeal, sealing{l.seg, l.high})
+	s.mu.Unlock()
+	s.wake()
 }
 
 // wantSpare has the next segment begun before a shared lane is full, so that

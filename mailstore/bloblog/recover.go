@@ -99,7 +99,11 @@ func (s *Store) recoverLane(g *segment) (kept bool, err error) {
 		return false, err
 	}
 	g.setFile(f)
-	if g.entries, err = g.scan(); err != nil {
+	var riders []entry
+	if g.entries, riders, err = g.scan(); err == nil {
+		err = s.recoverRiders(g, riders)
+	}
+	if err != nil {
 		g.closeFile()
 		return false, err
 	}
@@ -176,7 +180,7 @@ func (s *Store) recoverDead() error {
 		// new blobs would be taken for deleted ones.
 		s.lastID = max(s.lastID, placeOf(ref).segment)
 		g := s.segments[s.locateLocked(ref).segment]
-		if g != nil && s.dead.add(ref, length) {
+		if g != nil && s.dead.add(ref, length) && !g.isRider(ref) {
 			g.dead += entry{length: length}.bytes()
 		}
 	})
@@ -220,33 +224,37 @@ func (s *Store) deadEntries() []entry {
 	return list
 }
 
-// scan finds the records of a segment by their headers alone. Where there is
-// none it looks for the next: a crash may have lost one record and kept what
-// was written behind it.
-func (g *segment) scan() ([]entry, error) {
+// scan finds the records of a segment by their headers alone, messages and riders
+// apart. Where there is none it looks for the next: a crash may have lost one record
+// and kept what was written behind it.
+func (g *segment) scan() (entries, riders []entry, err error) {
 	f, salt, err := g.open()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	size := g.length()
-	var entries []entry
 	head := make([]byte, recordHeadLen)
 	for pos := int64(segmentHeader); pos+recordHeadLen <= size; {
 		if _, err := f.ReadAt(head, pos); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		at := placeAt(g.id, pos)
 		h, err := decodeRecordHeader(head, salt, at)
 		if err != errBadRecord && h.stored <= size && h.tailLen() <= size && pos+h.length() <= size {
-			entries = append(entries, entry{h.account, h.ref, at.off, uint32(h.length() / alignment)})
+			e := entry{h.account, h.ref, at.off, uint32(h.length() / alignment)}
+			if h.flags == flagRider {
+				riders = append(riders, e)
+			} else {
+				entries = append(entries, e)
+			}
 			pos += h.length()
 			continue
 		}
 		if pos, err = g.nextRecord(f, salt, pos+alignment, size); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return entries, nil
+	return entries, riders, nil
 }
 
 // nextRecord returns the first place at or behind pos where a record begins, or

@@ -30,6 +30,10 @@ type segment struct {
 	doomed  bool          // to be removed when users is 0
 	failed  bool          // a sync has failed: nothing more is written to it
 	entries []entry
+	// Of riders: what they take, the place of the first, and how many are not settled.
+	ridden    int64
+	rider     uint32
+	unsettled int
 
 	syncing sync.Mutex // held while the file is synced
 

@@ -61,7 +61,7 @@ var errNoEnd = errors.New("a sync has not come to its end")
 
 var errLostWrites = errors.New("the disk has failed to keep messages that were being stored; they must be stored again")
 
-// Sync implements driver.Blobs.
+// Sync implements driver.Blobs. [Store.Ride] is another way to do what it does.
 //
 // After a failed sync the operating system may have forgotten what it could not
 // write, so syncing again proves nothing. The segment is then given up for

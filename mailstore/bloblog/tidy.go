@@ -83,8 +83,12 @@ func (s *Store) sealAll() error {
 		g := job.seg
 		s.mu.Lock()
 		entries, skip := slices.Clone(g.entries), g.failed
+		if !skip && g.unsettled > 0 { // a crash would still need what is not in the index
+			s.toSeal = append(s.toSeal, job)
+			skip = true
+		}
 		s.mu.Unlock()
-		if skip { // its end cannot be trusted; the next Open reads through it
+		if skip { // or its end cannot be trusted; the next Open reads through it
 			continue
 		}
 		err := s.seal(g, entries, job.end)
@@ -98,6 +102,7 @@ func (s *Store) sealAll() error {
 		}
 		s.mu.Unlock()
 		if err == nil {
+			s.noteWaste(g)
 			s.release(g) // from now on its file may be closed
 		} else {
 			failed = fmt.Errorf("segment %08x: %w", g.id, err)

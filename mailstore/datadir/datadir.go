@@ -24,10 +24,11 @@ import (
 
 // Version is the format of the folder that this release writes: the layout of
 // files and the meaning of keys, blobs and journals in them. Oldest is the oldest
-// one that it reads. No release has written format 1, and nothing upgrades it. What
+// one that can be brought up to it. No release has written format 1, and nothing upgrades
+// it. In format 3 the end of the index's log may be in files of messages after a crash. What
 // leads from older formats to Version is given to [OpenToUpgrade].
 const (
-	Version = 2
+	Version = 3
 	Oldest  = 2
 )
 

@@ -202,7 +202,7 @@ func TestFormatIsLost(t *testing.T) {
 		if err == nil {
 			t.Fatal("it was opened")
 		}
-		for _, want := range []string{"from a backup", `"rookery store" and "format 2"`, "rookery check"} {
+		for _, want := range []string{"from a backup", `"rookery store" and "format 3"`, "rookery check"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("garbled %v: nothing of %s in: %v", garbled, want, err)
 			}
@@ -210,7 +210,7 @@ func TestFormatIsLost(t *testing.T) {
 		if !garbled && !strings.Contains(err.Error(), "remove nothing") {
 			t.Errorf("somebody may remove the only copy: %v", err)
 		}
-		if err := os.WriteFile(format, []byte("rookery store\nformat 2\n"), 0o600); err != nil {
+		if err := os.WriteFile(format, []byte("rookery store\nformat 3\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if d, err = datadir.Open(nil, path); err != nil {

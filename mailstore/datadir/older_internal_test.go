@@ -10,8 +10,7 @@ import (
 	"github.com/rookery-mail/rookery/imap"
 )
 
-// Who may not change a folder refuses an older one, and says what to do. There is no
-// older format yet that Open could be shown.
+// Who may not change a folder refuses an older one, and says what to do.
 func TestOlderIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	d, err := Open(fs, "data")

@@ -79,6 +79,10 @@ func (kv *KV) Reopen() error {
 		return imap.E("index reopen", imap.Unavailable, errDiskHangs)
 	}
 	kv.late.releaseAll() // what they wait for is not written any more
+	if err := kv.layIn(); err != nil {
+		return err
+	}
+	kv.settled()
 	if err := kv.refuseLost(); err != nil {
 		return err
 	}

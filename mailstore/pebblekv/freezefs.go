@@ -41,6 +41,9 @@ type freezeFS struct {
 
 	// blobs, where it is set, has to work before anything is written to the log.
 	blobs func(context.Context) error
+	// rider is them, where the log may ride with them once opening is named.
+	rider   Rider
+	opening *atomic.Pointer[opening]
 
 	bad badBlocks // of tables
 
@@ -197,7 +200,7 @@ func (f *freezeFS) wrap(name string, g vfs.File) vfs.File {
 	file := &logFile{File: g, fs: f, grows: strings.HasSuffix(name, ".log")}
 	file.number, _ = parseLog(f.PathBase(name))
 	if f.blobs != nil && strings.HasSuffix(name, ".log") {
-		return &heldLog{logFile: file, sync: f.blobs}
+		return &heldLog{logFile: file, sync: f.blobs, rider: f.rider}
 	}
 	return file
 }

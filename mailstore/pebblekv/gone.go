@@ -59,6 +59,7 @@ func (kv *KV) Look(ctx context.Context, all bool) (list []Missing, err error) {
 	if j != nil {
 		list = append(list, kv.lookAtJournal(ctx, lacks)...)
 	}
+	list = append(list, kv.lookAtOpening()...)
 	kv.unsaved = slices.ContainsFunc(list, func(m Missing) bool { return !m.Saved })
 	return list, nil
 }

@@ -13,13 +13,19 @@ const maxHeld = 4 << 20
 // Nobody who commits waits for the blobs: what is written to the log is held back
 // in memory, and reaches the file behind a sync of the blobs that were there
 // before it. So one wait does for both, those who wait at the same time share
-// both syncs, and whatever a crash leaves of the log names only what is there.
+// both syncs, and whatever a crash leaves of the log names only what is there. Mostly
+// the sync of the blobs does for the log as well: ride.go.
 //
 // Pebble writes, syncs and closes it from one goroutine.
 type heldLog struct {
 	*logFile
 	sync func(context.Context) error // of the blobs
 	held []byte
+
+	rider  Rider  // the blobs, if the log may ride with them
+	safe   int64  // the log is durable up to here, by itself or by what has ridden
+	ridden int    // bytes that have ridden since it was synced
+	piece  []byte // the memory of the last piece that rode
 }
 
 func (h *heldLog) Write(p []byte) (int, error) {
@@ -48,22 +54,48 @@ func (h *heldLog) Sync() error {
 	if err := h.let(); err != nil {
 		return err
 	}
-	return h.logFile.Sync()
+	return h.settle(h.File.Sync)
 }
 
+// SyncData makes the log durable, by itself or by what rides.
 func (h *heldLog) SyncData() error {
+	if h.ride() {
+		return nil
+	}
+	// What ends a log says that all before it was on disk (logscan.go). Pebble may write
+	// it together with a large commit.
+	if body := len(h.held) - shortHead; body > 0 && isTrailer(h.held[body:], uint32(h.number)) {
+		trailer := [shortHead]byte(h.held[body:])
+		h.held = h.held[:body]
+		if err := h.syncSelf(); err != nil {
+			return err
+		}
+		h.held = append(h.held, trailer[:]...)
+	}
+	return h.syncSelf()
+}
+
+// syncSelf writes what was held back, and syncs the log itself.
+func (h *heldLog) syncSelf() error {
 	if err := h.let(); err != nil {
 		return err
 	}
-	return h.logFile.SyncData()
+	return h.settle(h.File.SyncData)
 }
 
 // SyncTo need not sync.
 func (h *heldLog) SyncTo(int64) (full bool, err error) { return false, nil }
 
+// Close syncs the log itself, where the last sync of it was a ride: nobody lays pieces
+// into a log that another one follows.
 func (h *heldLog) Close() error {
 	if err := h.let(); err != nil {
 		return err
+	}
+	if h.ridden > 0 {
+		if err := h.settle(h.File.SyncData); err != nil {
+			return err
+		}
 	}
 	return h.logFile.Close()
 }

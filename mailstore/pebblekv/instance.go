@@ -53,6 +53,10 @@ func (kv *KV) openInstance(again bool) (*instance, error) {
 	if opts.Blobs != nil {
 		in.disk.blobs = opts.Blobs.Sync
 	}
+	in.disk.opening = &kv.opening
+	if rider, ok := opts.Blobs.(Rider); ok && opts.Relaxed <= 0 {
+		in.disk.rider = rider
+	}
 	opts.FS = in.disk
 	p := opts.pebble(&listener{log: opts.Logger, in: in})
 	p.ErrorIfNotExists = again

@@ -66,7 +66,7 @@ func (s *logScan) chunkAt(pos int) (c chunk, ok bool) {
 	head := s.data[pos:end]
 	c.kind = head[6]
 	length, num := int(binary.LittleEndian.Uint16(head[4:])), binary.LittleEndian.Uint32(head[7:])
-	if c.kind == chunkFull && length == 0 && num == s.num+1 && binary.LittleEndian.Uint32(head) == 0 {
+	if isTrailer(head[:shortHead], s.num) {
 		c.trailer, c.end = true, pos+shortHead
 		return c, true
 	}
@@ -85,6 +85,12 @@ func (s *logScan) chunkAt(pos int) (c chunk, ok bool) {
 	c.data = head[size : size+length]
 	c.end = pos + size + length
 	return c, true
+}
+
+// isTrailer reports whether a head is what ends the log with a number.
+func isTrailer(head []byte, number uint32) bool {
+	return head[6] == chunkFull && binary.LittleEndian.Uint16(head[4:]) == 0 &&
+		binary.LittleEndian.Uint32(head[7:]) == number+1 && binary.LittleEndian.Uint32(head) == 0
 }
 
 // maskedSum is CRC-32C as LevelDB masks it.

@@ -45,6 +45,8 @@ type Options struct {
 	// Blobs are what the index names. A store that has them syncs them before it
 	// writes what may name them to its log; use them by way of [KV.Blobs] then,
 	// and close them after the KV. Where they cannot be synced, the store fails.
+	// If they implement [Rider] as well, one sync mostly does for both; then whoever opens
+	// the store after a crash has them here, or calls [LayIn] before.
 	Blobs driver.Blobs
 
 	// Journal, where it is set, is a folder that says the same as the store, and

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -47,6 +48,7 @@ type KV struct {
 	stopSaver func()         // ends the goroutine that saves states
 	late      lateReleases   // of blobs, in a relaxed store
 	marks     marks
+	opening   atomic.Pointer[opening] // names it, once the log may ride
 
 	looking           sync.Mutex // held by Look
 	seen, seenJournal durable.Observer
@@ -89,8 +91,11 @@ func Open(dir string, opts Options) (*KV, error) {
 		dir = opts.FS.PathDir(opts.FS.PathJoin(dir, "x")) // as PathDir writes it
 	}
 	kv := &KV{dir: dir, opts: opts, watchers: make(map[int]func()), stopSaver: func() {}}
+	if err := kv.layIn(); err != nil {
+		return nil, err
+	}
 	if opts.Journal != "" {
-		// First of all, since a journal that is begun names itself in the store.
+		// Before the store is opened, since a journal that is begun names itself in the store.
 		if err := kv.refuseLost(); err != nil {
 			return nil, err
 		}
@@ -124,6 +129,8 @@ func Open(dir string, opts Options) (*KV, error) {
 	if kv.journal != nil {
 		kv.startJournal()
 	}
+	kv.settled()
+	kv.letRide()
 	return kv, nil
 }
 
