@@ -25,6 +25,8 @@ type storage struct {
 	store *mailstore.Store
 	guard *reserve.Guard
 	watch *watch // nil where nobody uses the folder
+	// warming is nil where no server has the folder.
+	warming *warming
 	// marked says that the folder has relaxedMark, to be removed in the end.
 	marked bool
 	// looking says that the folder was opened to be looked at, and nobody uses it. Then
@@ -139,6 +141,9 @@ func openIn(ctx context.Context, dir *datadir.Dir, t tuning) (_ *storage, err er
 		return nil, errors.Join(err, s.store.Close(ctx))
 	}
 	s.watch = startWatch(s, t.log)
+	if t.serving {
+		s.warming = startWarming(s, t.log)
+	}
 	return s, nil
 }
 
@@ -160,6 +165,10 @@ func (s *storage) Close() error { return errors.Join(s.closeStore(), s.dir.Close
 func (s *storage) closeStore() error {
 	var err error
 	if s.store != nil {
+		if s.warming != nil {
+			s.warming.end()
+			s.noteRecent()
+		}
 		err = s.store.Close(context.Background())
 		if s.watch != nil {
 			s.watch.end()
