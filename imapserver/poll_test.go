@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/rookery-mail/rookery/imap"
 	"github.com/rookery-mail/rookery/imapserver"
 	"github.com/rookery-mail/rookery/mailindex"
 	"github.com/rookery-mail/rookery/memory"
@@ -17,6 +18,8 @@ import (
 type lazy struct {
 	imapserver.Backend
 	polls atomic.Int64
+
+	noClaims atomic.Bool // ClaimRecent fails
 
 	mu      sync.Mutex
 	held    chan struct{} // where not nil: Snapshot waits until it is closed
@@ -87,6 +90,13 @@ func (b *lazyMailbox) Snapshot(ctx context.Context) (*mailindex.Snapshot, error)
 	return s, err
 }
 
+func (b *lazyMailbox) ClaimRecent(ctx context.Context) (first, last imap.UID, err error) {
+	if b.l.noClaims.Load() {
+		return 0, 0, imap.E("claim recent", imap.Unavailable, nil)
+	}
+	return b.Mailbox.ClaimRecent(ctx)
+}
+
 // hold makes snapshots wait from now on, until release is called.
 func (l *lazy) hold(broken bool) (release func()) {
 	l.mu.Lock()
@@ -146,6 +156,22 @@ func TestPollLooksAgain(t *testing.T) {
 		c.ok("UNSELECT")
 	}
 	<-done
+}
+
+// TestNoClaim: where \Recent cannot be claimed, all other news reach an idling client.
+func TestNoClaim(t *testing.T) {
+	l, m, srv, log := lazyServer(t)
+	m.Add("ann", "INBOX", hello)
+	c := selected(t, srv)
+	conn := only(t, srv)
+	c.idle()
+	other := selected(t, srv)
+	l.noClaims.Store(true)
+	other.ok(`STORE 1 +FLAGS (\Flagged)`)
+	m.Add("ann", "INBOX", hello)
+	conn.Poll()
+	c.want("* 2 EXISTS", "* 1 RECENT", "* 1 FETCH (FLAGS (\\Recent \\Flagged")
+	until(t, "it is logged", func() bool { return strings.Contains(log.String(), "looking at the mailbox failed") })
 }
 
 // TestSlowLook: while the back end takes its time to look at a mailbox, an

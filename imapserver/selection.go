@@ -62,15 +62,14 @@ func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapsho
 	s.view, s.latest = next, latest
 	s.tellExpunged(c, &ch)
 	s.tellKeywords(c)
+	var claim error // the rest is told all the same: view has moved on
 	if ch.Added < next.Len() {
 		s.tellExists(c)
 		if c.idling.Load() {
 			// The claim below waits for the disk, and a client in IDLE for news.
 			_ = c.enc.Flush()
 		}
-		if err := s.claimRecent(ctx, c); err != nil {
-			return err
-		}
+		claim = s.claimRecent(ctx, c)
 		s.tellRecent(c)
 	}
 	s.tellFlags(c, ch.Changed, ch.Added, rep, foreseen)
@@ -81,7 +80,7 @@ func (s *selection) show(ctx context.Context, c *Conn, latest *mailindex.Snapsho
 	if mode == flushAll {
 		s.box.Release(latest.HighestModSeq())
 	}
-	return nil
+	return claim
 }
 
 // tellExpunged sends EXPUNGE, or VANISHED to a client with QRESYNC (RFC 7162
