@@ -134,13 +134,18 @@ func (j *journal) compare() error {
 	if err != nil {
 		return err
 	}
-	for _, l := range readLogs(j.fs, j.dir(), begunName) {
-		j.begun = append(j.begun, l.number)
-	}
 	closed := readLogs(j.fs, j.dir(), closedName)
 	j.gap = len(closed) == 0
+	isNew := func(n uint64) bool { return len(closed) > 0 && n > closed[len(closed)-1].number }
+	for _, l := range readLogs(j.fs, j.dir(), begunName) {
+		if _, err := j.fs.Stat(j.path(logName(l.number))); err != nil && isNew(l.number) && !slices.Contains(own, logName(l.number)) {
+			j.gap = true // a crash has kept the list, and neither name of a log that was just begun
+			continue
+		}
+		j.begun = append(j.begun, l.number)
+	}
 	for _, name := range own {
-		if n, ok := parseLog(name); ok && len(closed) > 0 && n > closed[len(closed)-1].number {
+		if n, ok := parseLog(name); ok && isNew(n) {
 			j.gap = true
 			j.rotten = j.rotten || !slices.Contains(j.begun, n) // used without it
 		}

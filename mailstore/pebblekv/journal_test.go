@@ -311,6 +311,27 @@ func TestJournalLogLost(t *testing.T) {
 	}
 }
 
+// TestJournalLogNeverWritten: a crash has kept that a log was begun, but neither of its
+// names, and nothing was in it. The next opening sees to it that nobody misses it.
+func TestJournalLogNeverWritten(t *testing.T) {
+	fs := vfs.NewMem()
+	kv := journaled(t, fs, pebblekv.Options{})
+	commits(t, kv, 0, 10)
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir, _ := journalFiles(t, fs)
+	replace(t, fs, dir+"/logs", append(read(t, fs, dir+"/logs"), "99 0\n"...))
+	kv = journaled(t, fs, pebblekv.Options{})
+	now := contents(t, kv)
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, report := replayed(t, fs); !report.Whole || !maps.Equal(got, lasting(now)) {
+		t.Errorf("the journal has %d keys, the store %d: %+v", len(got), len(lasting(now)), report)
+	}
+}
+
 // TestJournalCut: after a power cut at any operation the journal alone has what
 // was acknowledged, also when states are being saved meanwhile, and the store
 // goes on with it.
