@@ -124,6 +124,7 @@ func TestInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		cfg := config(t, addr, "append-8", "copy")
+		cfg.Time = 300 * time.Millisecond // warming up is not to use up the time of the rounds
 		cfg.Reporter = reporter{func(what string) {
 			if strings.HasPrefix(what, at) {
 				cancel()
