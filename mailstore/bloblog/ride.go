@@ -3,8 +3,11 @@ package bloblog
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -21,17 +24,19 @@ import (
 //
 // A crash may keep a rider and lose what is before it. So a rider says where the
 // records begin that were not durable when it was written, and the last one of a
-// segment counts only where all of them are whole; those before it are proven by the
+// segment is sure only where all of them are whole; those before it are proven by the
 // next one, which was written when their sync had come to its end.
 
 // riderMeta is the meta of a rider: where the records before it begin that its sync
 // made durable.
 const riderMeta = 8
 
-// A rider is one that is not settled yet.
+// A rider is one that is not settled yet. It is sure that all it came with is whole, but
+// for the last one that a crash has left in a segment.
 type rider struct {
-	seg *segment
-	at  place
+	seg  *segment
+	at   place
+	sure bool
 }
 
 // Ride makes durable all blobs that are finished, as Sync does, and p with them, for
@@ -85,7 +90,7 @@ func (s *Store) writeRider(p []byte) (r rider, writers []*writer) {
 	err := l.writeAt(rec, l.off)
 	s.mu.Lock()
 	if err == nil && !l.parted() {
-		r = rider{l.seg, at}
+		r = rider{l.seg, at, true}
 		l.off += int64(len(rec))
 		l.seg.noteRiders(at, int64(len(rec)), 1)
 		s.holdLocked(l.seg)
@@ -150,9 +155,12 @@ func encodeRider(rec, p []byte, first int64, salt uint64, at place) []byte {
 }
 
 // Riders calls fn with each rider that is not settled, in no particular order: those
-// that a crash has left, and those since the last call of [Store.Settled]. What fn is
-// given is valid until it returns. Riders that are damaged are left out, and logged.
-func (s *Store) Riders(ctx context.Context, fn func(p []byte) error) error {
+// that a crash has left, and those since the last call of [Store.Settled]. One is not
+// sure where a crash has torn what it came with, or that was damaged later: who knows of
+// another one that was written after Ride had returned for this one knows that it was
+// the latter. What fn is given is valid until it returns. Riders that are damaged
+// themselves are left out, and logged.
+func (s *Store) Riders(ctx context.Context, fn func(p []byte, sure bool) error) error {
 	const op = "blobs riders"
 	if err := s.check(ctx, op); err != nil {
 		return err
@@ -178,7 +186,7 @@ func (s *Store) Riders(ctx context.Context, fn func(p []byte) error) error {
 			continue
 		}
 		if err == nil {
-			err = fn(p)
+			err = fn(p, r.sure)
 		}
 		if err != nil {
 			return ioError(op, err)
@@ -227,53 +235,88 @@ func (s *Store) readRider(g *segment, at place) (p []byte, first int64, err erro
 }
 
 // recoverRiders takes up the riders that a crash has left in a segment whose records
-// are in g.entries. What they came with must be durable before anybody rests on them: a process that
-// was killed has synced nothing.
+// are in g.entries. What they came with must be durable before anybody rests on them: a
+// process that was killed has synced nothing.
 func (s *Store) recoverRiders(g *segment, riders []entry) error {
 	if len(riders) == 0 {
 		return nil
 	}
-	last := len(riders) - 1
-	whole, err := s.cameWhole(g, riders[last])
-	if err != nil {
-		return err
-	}
-	if whole {
-		last++
-	}
-	for i, e := range riders {
-		unsettled := 0
-		if i < last {
-			unsettled = 1
-			s.riders = append(s.riders, rider{g, place{g.id, e.off}})
-		}
-		g.noteRiders(place{g.id, e.off}, e.bytes(), unsettled)
-	}
 	g.mu.Lock()
 	f := g.file
 	g.mu.Unlock()
+	for i, e := range riders {
+		r := rider{g, place{g.id, e.off}, true}
+		unsettled := 1
+		if i == len(riders)-1 {
+			first, there, whole, err := s.cameWhole(g, e)
+			if err == nil && whole {
+				err = rewrite(f, first, r.at.pos()+e.bytes())
+			}
+			if err != nil {
+				return err
+			}
+			if r.sure = whole; !there {
+				unsettled = 0
+			}
+		}
+		if unsettled > 0 {
+			s.riders = append(s.riders, r)
+		}
+		g.noteRiders(r.at, e.bytes(), unsettled)
+	}
 	return f.SyncData()
 }
 
-// cameWhole reports whether all records are whole that a rider came with.
-func (s *Store) cameWhole(g *segment, e entry) (bool, error) {
-	_, first, err := s.readRider(g, place{g.id, e.off})
+// rewrite writes a part of a file again, as it is. Where a sync has failed before,
+// the system may have the bytes and take them for written, and a sync alone would not
+// bring them to the disk.
+func rewrite(f vfs.File, from, to int64) error {
+	p := make([]byte, min(to-from, 256<<10))
+	for ; from < to; from += int64(len(p)) {
+		p = p[:min(int64(len(p)), to-from)]
+		if _, err := f.ReadAt(p, from); err != nil && err != io.EOF {
+			return err
+		}
+		_, err := f.WriteAt(p, from)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return nil // a disk that writes nothing over: mostly they are there
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cameWhole reports whether a rider is whole itself, so that it is there, and whether all
+// records are that it came with, which begin at first.
+func (s *Store) cameWhole(g *segment, e entry) (first int64, there, whole bool, err error) {
+	end := place{g.id, e.off}
+	if _, first, err = s.readRider(g, end); err != nil {
+		if isDamage(err) {
+			err = nil
+		}
+		return 0, false, false, err
+	}
 	pos := first
 	for _, m := range g.entries {
 		at := place{g.id, m.off}
-		if err != nil || at.pos() < first || m.off > e.off {
+		if at.pos() < first || m.off > e.off {
 			continue
 		}
 		if at.pos() != pos {
-			return false, nil
+			return first, true, false, nil
 		}
-		err = s.verify(g, at)
+		err := s.verify(g, at)
+		if isDamage(err) {
+			return first, true, false, nil
+		}
+		if err != nil { // no crash leaves that
+			s.opts.Logger.Error("a message that was stored last before a crash cannot be read; it is taken for one that is there", "segment", fmt.Sprintf("%08x", g.id), "err", err)
+		}
 		pos += m.bytes()
 	}
-	if isDamage(err) {
-		return false, nil
-	}
-	return pos == place{g.id, e.off}.pos(), err
+	return first, true, pos == end.pos(), nil
 }
 
 // noteWaste has the dead log say how much of a segment that was sealed is riders, under

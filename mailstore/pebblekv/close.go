@@ -86,10 +86,15 @@ func (kv *KV) Reopen() error {
 	if err := kv.refuseLost(); err != nil {
 		return err
 	}
+	// What has failed to ride may be found later, and is of logs that others follow. So
+	// the next logs ride under another name.
+	named := kv.opening.Swap(nil)
 	in, err := kv.openInstance(true)
 	if err != nil {
+		kv.opening.Store(named)
 		return err
 	}
+	kv.letRide()
 	kv.mu.Lock()
 	kv.in, old.retired = in, true
 	if old.running == 0 {

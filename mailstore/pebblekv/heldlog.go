@@ -63,8 +63,8 @@ func (h *heldLog) SyncData() error {
 		return nil
 	}
 	// What ends a log says that all before it was on disk (logscan.go). Pebble may write
-	// it together with a large commit.
-	if body := len(h.held) - shortHead; body > 0 && isTrailer(h.held[body:], uint32(h.number)) {
+	// it together with a large commit, or behind one of which a part waits for a sync.
+	if body := len(h.held) - shortHead; body >= 0 && (body > 0 || h.safe != h.off) && isTrailer(h.held[body:], uint32(h.number)) {
 		trailer := [shortHead]byte(h.held[body:])
 		h.held = h.held[:body]
 		if err := h.syncSelf(); err != nil {

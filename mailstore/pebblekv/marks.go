@@ -2,6 +2,7 @@ package pebblekv
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"sync"
 	"sync/atomic"
@@ -98,22 +99,26 @@ func readMark(repr []byte, number uint32) (synced uint64) {
 	return binary.LittleEndian.Uint64(text[8:])
 }
 
-// onDiskName is a file of the journal that says what the last mark says, and outlives
-// the log: the number, the bytes and a checksum of both, little endian. It is not
+// onDiskName is a file of the journal that says what the last mark says, or what has
+// ridden behind (layin.go), and outlives the log: the number, the bytes and a checksum of both, little endian. It is not
 // synced, since it is true whenever it reaches the disk.
 const onDiskName = "ondisk"
 
 // noteOnDisk writes that file. Where it fails, less is proven.
 func (j *journal) noteOnDisk(number, bytes uint64) {
+	_ = writeOnDisk(j.fs, j.dir(), number, bytes)
+}
+
+func writeOnDisk(disk vfs.FS, dir string, number, bytes uint64) error {
 	text := binary.LittleEndian.AppendUint64(nil, number)
 	text = binary.LittleEndian.AppendUint64(text, bytes)
 	text = binary.LittleEndian.AppendUint32(text, crc32.Checksum(text, castagnoli))
-	f, err := j.fs.Create(j.path(onDiskName), categoryJournal)
+	f, err := disk.Create(disk.PathJoin(dir, onDiskName), categoryJournal)
 	if err != nil {
-		return
+		return err
 	}
-	_, _ = f.Write(text)
-	_ = f.Close()
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
 
 // readOnDisk reads it; all is 0 where it says nothing.

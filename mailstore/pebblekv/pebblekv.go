@@ -49,6 +49,7 @@ type KV struct {
 	late      lateReleases   // of blobs, in a relaxed store
 	marks     marks
 	opening   atomic.Pointer[opening] // names it, once the log may ride
+	naming    sync.Mutex              // held by who writes that to the disk
 
 	looking           sync.Mutex // held by Look
 	seen, seenJournal durable.Observer

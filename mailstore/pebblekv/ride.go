@@ -30,9 +30,10 @@ type Rider interface {
 	Ride(ctx context.Context, p []byte) (took bool, err error)
 	// Riders calls fn with each p that Ride has taken since the last Settled, whatever
 	// has crashed since, in any order. There may be others: some that Settled was called
-	// for before a crash, and some that Ride has failed with, but then the blobs before
-	// them are whole. fn must not keep p.
-	Riders(ctx context.Context, fn func(p []byte) error) error
+	// for before a crash, and some that Ride has failed with. Where it is sure, the
+	// blobs before them are whole; where not, a crash may have been before the end of
+	// Ride, or damage came later. fn must not keep p.
+	Riders(ctx context.Context, fn func(p []byte, sure bool) error) error
 	// Settled says that nothing is needed any more that was taken before.
 	Settled()
 }
@@ -60,7 +61,10 @@ type piece struct {
 	log  uint64
 	off  int64
 	data []byte
+	sure bool // it was acknowledged, or does no harm: see Rider
 }
+
+func (p *piece) end() int64 { return p.off + int64(len(p.data)) }
 
 func appendPiece(p []byte, o opening, log uint64, off int64, data []byte) []byte {
 	p = append(p, o[:]...)
@@ -115,10 +119,12 @@ func (h *heldLog) settle(sync func() error) error {
 const openingName = "RIDES"
 
 // letRide gives the opening of the store a name of its own, after which the log may
-// ride. Whoever takes a folder of logs for another one (a backup, which has no such
-// file, or a repair) has none of its pieces. Where it fails, each commit of a message
-// takes two syncs.
+// ride; what rode before is laid in by then. Whoever takes a folder of logs for another
+// one (a backup, which has no such file, or a repair) has none of its pieces. Where it
+// fails, each commit of a message takes two syncs.
 func (kv *KV) letRide() {
+	kv.naming.Lock()
+	defer kv.naming.Unlock()
 	if _, ok := kv.opts.Blobs.(Rider); !ok || kv.opts.Relaxed > 0 {
 		return
 	}
@@ -139,16 +145,26 @@ func (kv *KV) layIn() error {
 	if o == nil {
 		return LayIn(context.Background(), kv.opts.FS, kv.dir, kv.opts.Journal, kv.opts.Blobs)
 	}
-	openings := make(map[string]opening)
+	var folders []logFolder
 	for _, dir := range kv.logDirs() {
-		openings[dir] = *o
+		f := logFolder{dir: dir, opening: *o}
+		if kv.journal != nil {
+			f.proofs = kv.journal.dir()
+		}
+		folders = append(folders, f)
 	}
-	return layInError(kv.dir, layIn(context.Background(), kv.opts.FS, openings, kv.opts.Blobs.(Rider)))
+	ridden, err := readRidden(context.Background(), kv.opts.Blobs.(Rider))
+	if err == nil {
+		err = layIn(context.Background(), kv.opts.FS, folders, ridden)
+	}
+	return layInError(kv.dir, err)
 }
 
 // lookAtOpening writes the name of the opening again where somebody has removed it: a
 // crash would need it.
 func (kv *KV) lookAtOpening() (list []Missing) {
+	kv.naming.Lock()
+	defer kv.naming.Unlock()
 	o := kv.opening.Load()
 	if o == nil {
 		return nil
