@@ -49,8 +49,9 @@ type Target struct {
 type Config struct {
 	// Targets are one server, or two to compare.
 	Targets []Target
-	// Patterns choose workloads by name, as path.Match has it; none: all, those
-	// over TLS if a target has an address for it.
+	// Patterns choose workloads by name, as path.Match has it; none: all. Those over
+	// TLS are among them if a target has an address for it, or if the pattern has
+	// their "+tls".
 	Patterns []string
 	// Mail is what is put into mailboxes.
 	Mail *Mail
@@ -165,18 +166,18 @@ type Info struct {
 }
 
 // choose returns the workloads that patterns name, in the order of the list;
-// without patterns all, with those over TLS or without them.
-func choose(patterns []string, overTLS bool) ([]*workload, error) {
+// without patterns all. Where there is no TLS, those over TLS must be asked for.
+func choose(patterns []string, haveTLS bool) ([]*workload, error) {
 	var chosen []*workload
 	used := make([]bool, len(patterns))
 	for _, w := range workloads() {
-		take := len(patterns) == 0 && (overTLS || !w.tls)
+		take := len(patterns) == 0 && (haveTLS || !w.tls)
 		for i, p := range patterns {
 			ok, err := path.Match(p, w.name)
 			if err != nil {
 				return nil, fmt.Errorf("bench: %q is no pattern: %w", p, err)
 			}
-			if ok {
+			if ok && (haveTLS || !w.tls || strings.Contains(p, overTLS)) {
 				take, used[i] = true, true
 			}
 		}
@@ -201,8 +202,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	overTLS := slices.ContainsFunc(cfg.Targets, func(t Target) bool { return t.TLS != "" })
-	chosen, err := choose(cfg.Patterns, overTLS)
+	haveTLS := slices.ContainsFunc(cfg.Targets, func(t Target) bool { return t.TLS != "" })
+	chosen, err := choose(cfg.Patterns, haveTLS)
 	if err != nil {
 		return nil, err
 	}

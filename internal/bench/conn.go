@@ -40,7 +40,7 @@ const (
 	maxLine   = 256 << 20 // a SEARCH with millions of results is one line
 )
 
-// errRefused is wrapped by errors about a NO or BAD.
+// errRefused is wrapped by errors about a NO or BAD, or a BYE instead of a greeting.
 var errRefused = errors.New("refused")
 
 // dial connects and reads the greeting.
@@ -63,7 +63,9 @@ func dial(ctx context.Context, addr string, cfg *tls.Config, from net.Addr, time
 	c.watch = func() { c.stop = context.AfterFunc(ctx, func() { nc.Close() }) }
 	c.watch()
 	line, err := c.line()
-	if err == nil && !bytes.HasPrefix(line, []byte("* OK")) && !bytes.HasPrefix(line, []byte("* PREAUTH")) {
+	if err == nil && bytes.HasPrefix(line, []byte("* BYE")) {
+		err = fmt.Errorf("%w: %.200s", errRefused, line[len("* "):])
+	} else if err == nil && !bytes.HasPrefix(line, []byte("* OK")) && !bytes.HasPrefix(line, []byte("* PREAUTH")) {
 		err = fmt.Errorf("the greeting is %.80q", line)
 	}
 	if err != nil {

@@ -44,6 +44,8 @@ type env struct {
 	box  string        // a mailbox made for this measurement
 	c    *conn         // a connection made before it
 
+	marks *marks // of the main mailbox, for storeSingle
+
 	conns []*conn
 	boxes []string // of the first user
 }
@@ -117,7 +119,9 @@ func (e *env) timed(fn func() (ops, bytes int64, err error)) (Sample, error) {
 		return s, err
 	}
 	after, err := e.usage(false)
-	s.Server = (after.cpu - before.cpu).Seconds()
+	if err == nil && e.PID != "" {
+		s.Server = new((after.cpu - before.cpu).Seconds())
+	}
 	return s, err
 }
 

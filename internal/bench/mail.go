@@ -24,7 +24,8 @@ type Mail struct {
 	source string
 	texts  []text
 	bytes  int64
-	next   atomic.Int64
+	next   atomic.Int64 // text to take
+	ids    atomic.Int64 // Message-IDs so far
 
 	// Rare is a word of few messages, Common one of most, Part a part of Rare;
 	// FromWord and SubjectWord are in the header of some.
@@ -65,14 +66,17 @@ func (m message) appendTo(b []byte) []byte {
 // take returns the next message.
 func (m *Mail) take() message {
 	n := m.next.Add(1) - 1
-	return message{&m.texts[n%int64(len(m.texts))], n}
+	return message{&m.texts[n%int64(len(m.texts))], m.ids.Add(1) - 1}
 }
+
+// seek has take go on at a part of the texts, from 0 to 1. Message-IDs go on too.
+func (m *Mail) seek(part float64) { m.next.Store(int64(part * float64(len(m.texts)))) }
 
 // takeAt returns a message with the i-th text: mailboxes that are filled from 0
 // on hold the same mail on every server, whatever has been taken before, so that
 // searches find the same in them.
 func (m *Mail) takeAt(i int) message {
-	return message{&m.texts[i%len(m.texts)], m.next.Add(1) - 1}
+	return message{&m.texts[i%len(m.texts)], m.ids.Add(1) - 1}
 }
 
 // MailSummary describes the mail of a run.

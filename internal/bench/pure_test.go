@@ -9,6 +9,7 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +175,81 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// TestGenerateLarge: a supply has a few messages of up to 10 MB, and the mean that was
+// asked for with them.
+func TestGenerateLarge(t *testing.T) {
+	for _, tc := range []struct {
+		mean float64
+		few  int // at least
+	}{{6000, 3}, {3000, 1}} {
+		m, err := GenerateMail(1_000_000, tc.mean, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, most := 0, 0
+		for i := range m.texts {
+			size := message{&m.texts[i], 0}.size()
+			most = max(most, size)
+			if size >= large {
+				n++
+			}
+		}
+		if n < tc.few || n > 2+len(m.texts)/largeRate || most < 1_000_000 || most > largest*11/10 {
+			t.Errorf("of %d messages %d are very large, the largest has %d bytes", len(m.texts), n, most)
+		}
+		if mean := m.Summary().Mean; math.Abs(mean/tc.mean-1) > 0.07 {
+			t.Errorf("the mean is %.0f bytes, and should be %.0f", mean, tc.mean)
+		}
+	}
+}
+
+// TestTail: however many there are, sizes are from 200 kB to 10 MB and have their
+// mean, one in each block of messages.
+func TestTail(t *testing.T) {
+	for _, mean := range []float64{2_200, 6_000, 1_000_000} {
+		tl := newTail(mean, 7)
+		n, sum := 0, 0.0
+		for i := range 300 * tl.every {
+			if !tl.has(i) {
+				continue
+			}
+			if n != i/tl.every {
+				t.Fatalf("mean %.0f: message %d is number %d of the large ones", mean, i, n+1)
+			}
+			size := tl.size()
+			if size < large || size > largest {
+				t.Fatalf("mean %.0f: a size of %.0f", mean, size)
+			}
+			n, sum = n+1, sum+size
+		}
+		rate := 1 / float64(tl.every)
+		if all := rate*sum/float64(n) + (1-rate)*tl.others(mean); n != 300 || math.Abs(all/mean-1) > 0.01 || tl.others(mean) <= smallest {
+			t.Errorf("%d large messages, and a mean of %.0f instead of %.0f", n, all, mean)
+		}
+	}
+}
+
+// TestChooseTLS: without an address for TLS a pattern that does not speak of it means
+// workloads without.
+func TestChooseTLS(t *testing.T) {
+	for _, tc := range []struct {
+		pattern string
+		haveTLS bool
+		plain   bool
+		tls     bool
+	}{{"search-*", false, true, false}, {"search-*", true, true, true}, {"search-*+tls", false, false, true}, {"status", true, true, false}, {"status+tls", false, false, true}} {
+		chosen, err := choose([]string{tc.pattern}, tc.haveTLS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := slices.ContainsFunc(chosen, func(w *workload) bool { return !w.tls })
+		tls := slices.ContainsFunc(chosen, func(w *workload) bool { return w.tls })
+		if plain != tc.plain || tls != tc.tls {
+			t.Errorf("%q, with TLS %v: without %v, over TLS %v", tc.pattern, tc.haveTLS, plain, tls)
+		}
+	}
+}
+
 func TestLoadMail(t *testing.T) {
 	dir := t.TempDir()
 	one := "From: a@example.org\nSubject: one\nMessage-ID:\n <old@example.org>\nTo: b@example.org\n\nHello world\n"
@@ -197,7 +273,7 @@ func TestLoadMail(t *testing.T) {
 func TestTable(t *testing.T) {
 	r := &Report{Servers: []ServerInfo{{Name: "A"}, {Name: "B"}}, Results: []*Result{
 		(&Result{Workload: "append", Unit: PerSecond, Sides: []Side{
-			{Samples: []Sample{{Ops: 2000, Seconds: 1, Client: 0.25, Server: 0.5}}}, {Samples: []Sample{{Ops: 1000, Seconds: 1, Client: 0.1}}}}}).finish(),
+			{Samples: []Sample{{Ops: 2000, Seconds: 1, Client: 0.25, Server: new(0.5)}}}, {Samples: []Sample{{Ops: 1000, Seconds: 1, Client: 0.1}}}}}).finish(),
 		(&Result{Workload: "lmtp", Unit: PerSecond, Sides: []Side{{Error: "broken"}, {Skipped: "not given"}}}).finish(),
 	}}
 	want := `| workload | unit | A | µs CPU/op | B | µs CPU/op | ratio | client |

@@ -87,9 +87,9 @@ type Sample struct {
 	Bytes   int64   `json:"bytes,omitempty"`
 	Seconds float64 `json:"seconds"`
 	// Client and Server are seconds of processor time, of this process and of
-	// the server's with its descendants (0: not known).
-	Client float64 `json:"client_cpu"`
-	Server float64 `json:"server_cpu"`
+	// the server's with its descendants; nil where that is not known.
+	Client float64  `json:"client_cpu"`
+	Server *float64 `json:"server_cpu,omitempty"`
 	// Figure stands in place of what Ops, Bytes and Seconds give, for workloads
 	// that measure something else: a latency, memory.
 	Figure float64 `json:"figure,omitempty"`
@@ -160,8 +160,8 @@ func (r *Report) failed() (names []string) {
 func (s *Side) serverCPU() float64 {
 	var v []float64
 	for i := range s.Samples {
-		if s.Samples[i].Ops > 0 && s.Samples[i].Server > 0 {
-			v = append(v, s.Samples[i].Server*1e6/float64(s.Samples[i].Ops))
+		if cpu := s.Samples[i].Server; s.Samples[i].Ops > 0 && cpu != nil && *cpu > 0 {
+			v = append(v, *cpu*1e6/float64(s.Samples[i].Ops))
 		}
 	}
 	return median(v)

@@ -79,6 +79,9 @@ func (b *bench) measure(ctx context.Context, w *workload, done, part float64) (*
 			}
 			t.s.done = done + part*float64((round-first)*len(turns)+n)/total
 			b.cfg.Reporter.Step(what, t.s.done)
+			// In one round both servers are given the same mail, as far as they come,
+			// and another in the next: very large messages are few.
+			b.cfg.Mail.seek(float64(round) / float64(p.rounds+1))
 			t.take(ctx, w, p, round > 0)
 			if ctx.Err() != nil {
 				t.side.Error = "interrupted"

@@ -1,13 +1,19 @@
 package bench_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,6 +142,112 @@ func TestInterrupted(t *testing.T) {
 		if said := converse(t, addr, "a LOGIN u secret", `b LIST "" *`); strings.Contains(said, "rookery-bench") {
 			t.Errorf("%s: mailboxes are left over:\n%s", at, said)
 		}
+	}
+}
+
+// TestStoreChanges: in store-8 each STORE changes a flag, in every round and also
+// where an earlier run has left flags. For one that changes nothing a server has
+// nothing to do.
+func TestStoreChanges(t *testing.T) {
+	addr, lines := tap(t, serve(t, oneUser))
+	cfg := config(t, addr, "store-8")
+	cfg.Keep, cfg.Connections, cfg.Time = true, 3, 10*time.Millisecond
+	for range 2 {
+		if _, err := bench.Run(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flagged, stores := make(map[string]bool), 0
+	for _, line := range lines() {
+		words := strings.Fields(line) // tag, STORE, set, item, flag
+		if len(words) < 4 || words[1] != "STORE" {
+			continue
+		}
+		if words[2] == "1:*" {
+			clear(flagged)
+			continue
+		}
+		add := words[3][0] == '+'
+		if flagged[words[2]] == add {
+			t.Fatalf("STORE number %d changes nothing: %s", stores+1, line)
+		}
+		flagged[words[2]] = add
+		stores++
+	}
+	if stores < 2*3*3 {
+		t.Errorf("there were %d STOREs only", stores)
+	}
+}
+
+// tap stands before a server and notes the lines that clients send.
+func tap(t *testing.T, back string) (addr string, lines func() []string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var noted []string
+	go func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", back)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(client, server); client.Close() }()
+			go func() {
+				defer server.Close()
+				for r := bufio.NewReader(client); ; {
+					line, err := r.ReadString('\n')
+					mu.Lock()
+					noted = append(noted, line)
+					mu.Unlock()
+					if _, wrong := io.WriteString(server, line); err != nil || wrong != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	t.Cleanup(func() { ln.Close() })
+	return ln.Addr().String(), func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(noted)
+	}
+}
+
+// TestIdleRefused: who wants more idle connections than a server takes of one user is
+// told what to do about it, once.
+func TestIdleRefused(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the memory of other processes is known on Linux only")
+	}
+	cfg := config(t, serve(t, oneUser), "idle-memory")
+	cfg.Targets[0].PID, cfg.Settle, cfg.Idle = strconv.Itoa(os.Getpid()), -1, 130
+	report, err := bench.Run(t.Context(), cfg)
+	if !errors.Is(err, bench.ErrFailed) {
+		t.Fatalf("the error is %v", err)
+	}
+	said := report.Results[0].Sides[0].Error
+	if strings.Count(said, "idle connection") != 1 || !strings.Contains(said, "of 130: ") || !strings.Contains(said, "[LIMIT]") || !strings.Contains(said, "--users") {
+		t.Errorf("the error is %s", said)
+	}
+}
+
+// TestServerTimeInJSON: processor time that is not known is not 0.
+func TestServerTimeInJSON(t *testing.T) {
+	report, err := bench.Run(t.Context(), config(t, serve(t, oneUser), "status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := json.Marshal(report); err != nil || strings.Contains(string(b), "server_cpu") || !strings.Contains(string(b), "client_cpu") {
+		t.Errorf("%v in %s", err, b)
 	}
 }
 

@@ -104,10 +104,9 @@ func (r *Report) notes() []string {
 			case s.Skipped != "":
 				notes = append(notes, what+"left out: "+s.Skipped)
 			case len(s.Samples) > 0 && s.Samples[0].P99 > 0:
-				notes = append(notes, what+"99th percentile "+number(s.Samples[len(s.Samples)-1].P99)+" ms")
+				notes = append(notes, what+"99th percentile "+number(s.p99())+" ms")
 			case len(s.Samples) > 0 && s.Samples[0].RSS > 0:
-				notes = append(notes, fmt.Sprintf("%s%s kB of resident memory; %.2f s of processor time in %.0f s of idleness of %d connections",
-					what, number(s.Samples[0].RSS), s.Samples[0].Server, s.Samples[0].Seconds, s.Samples[0].Ops))
+				notes = append(notes, what+s.Samples[0].idleness())
 			}
 		}
 	}
@@ -120,6 +119,24 @@ func (r *Report) notes() []string {
 		}
 	}
 	return notes
+}
+
+// p99 is the median of the rounds' 99th percentiles, as the figure is of their medians.
+func (s *Side) p99() float64 {
+	values := make([]float64, len(s.Samples))
+	for i := range s.Samples {
+		values[i] = s.Samples[i].P99
+	}
+	return median(values)
+}
+
+// idleness says what idle connections cost beside their memory.
+func (s *Sample) idleness() string {
+	text := number(s.RSS) + " kB of resident memory"
+	if s.Server != nil {
+		text += fmt.Sprintf("; %.2f s of processor time in %.0f s of idleness of %d connections", *s.Server, s.Seconds, s.Ops)
+	}
+	return text
 }
 
 // number writes three digits or all before the point, with blanks between the

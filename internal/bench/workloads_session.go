@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,7 @@ func others() []*workload {
 		{name: "session-8", what: "LOGIN, LIST, STATUS, APPEND, SELECT, FETCH of the newest, STORE, SEARCH UNSEEN, LOGOUT, side by side, a user each; commands",
 			unit: PerSecond, run: sessions},
 		{name: "exists-latency", what: "from APPEND's OK to EXISTS in an idling session, median", unit: Millis, cap: "IDLE", still: true, run: existsLatency},
-		{name: "idle-memory", what: "memory of one idle connection, SELECTed and in IDLE (proportional share)", unit: Kilobytes,
+		{name: "idle-memory", what: "memory of one idle connection, INBOX SELECTed and in IDLE (proportional share)", unit: Kilobytes,
 			needs: needPID, cap: "IDLE", once: true, still: true, run: idleMemory},
 	}
 }
@@ -202,31 +203,26 @@ func idleMemory(e *env) (Sample, error) {
 	return s, err
 }
 
-// openIdle opens n connections, selects INBOX and idles in each.
+// openIdle opens n connections, selects INBOX and idles in each. The first error ends
+// it.
 func (e *env) openIdle(n int) error {
 	const atOnce = 16
 	conns := make([]*conn, n)
-	errs := make([]error, atOnce)
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for w := range atOnce {
+	for range atOnce {
 		wg.Go(func() {
-			for errs[w] == nil {
+			for ctx.Err() == nil {
 				i := int(next.Add(1) - 1)
-				if i >= n || e.ctx.Err() != nil {
+				if i >= n {
 					return
 				}
-				c, err := e.login(e.ctx, e.w.tls, i)
-				if err != nil {
-					errs[w] = fmt.Errorf("connection %d: %w", i+1, err)
-					return
+				var err error
+				if conns[i], err = e.idler(i); err != nil {
+					cancel(e.explain(i, n, err))
 				}
-				conns[i] = c
-				if _, err := c.do("SELECT INBOX"); err != nil {
-					errs[w] = err
-					return
-				}
-				errs[w] = c.idle()
 			}
 		})
 	}
@@ -236,5 +232,32 @@ func (e *env) openIdle(n int) error {
 			e.conns = append(e.conns, c)
 		}
 	}
-	return errors.Join(errors.Join(errs...), e.ctx.Err())
+	return context.Cause(ctx)
+}
+
+// idler opens the i-th connection and idles in INBOX. The connection is there also
+// where only that failed.
+func (e *env) idler(i int) (*conn, error) {
+	c, err := e.login(e.ctx, e.w.tls, i)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.do("SELECT INBOX"); err != nil {
+		return c, err
+	}
+	return c, c.idle()
+}
+
+// explain says what may help where the i-th of n idle connections is refused.
+func (e *env) explain(i, n int, err error) error {
+	err = fmt.Errorf("idle connection %d of %d: %w", i+1, n, err)
+	if !errors.Is(err, errRefused) {
+		return err
+	}
+	users := 1
+	if e.user(0) != e.user(1) {
+		users = e.cfg.Users
+	}
+	return fmt.Errorf("%w (that is %d for each user: a server that takes fewer of one user needs more users, "+
+		"by a %%d in --user and by --users, or fewer connections, by --idle)", err, (n+users-1)/users)
 }
