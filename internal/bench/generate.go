@@ -18,16 +18,16 @@ const (
 	distinct = 64 << 20 // bytes of messages before they repeat
 )
 
-// Of the few very large messages: see tail.
+// Of the few very large messages.
 const (
-	large     = 200_000 // bytes of the smallest
-	largeRate = 3_000   // one of so many messages, or fewer
+	largeFrom = 200_000 // bytes
+	largeRate = 3_000   // one of about so many messages, or of more
 )
 
 // GenerateMail makes up to n messages (after about 64 MB they repeat) whose
 // sizes have about the given mean and vary as those of real mail do: most are small,
-// few are large, and one of 3,000 (of more, where the mean is below 5 kB) has 200 kB
-// to 10 MB. About a third has alternatives in HTML, a tenth has attachments, many
+// few are large, and about one of 3,000 (of more, where the mean is below 5 kB) has
+// 200 kB to 10 MB. About a third has alternatives in HTML, a tenth has attachments, many
 // are answers in threads, and some are not ASCII. The same seed gives the same
 // messages.
 func GenerateMail(n int, mean float64, seed uint64) (*Mail, error) {
@@ -36,13 +36,13 @@ func GenerateMail(n int, mean float64, seed uint64) (*Mail, error) {
 	}
 	m := &Mail{source: fmt.Sprintf("generated, mean %.0f bytes, seed %d", mean, seed)}
 	g := &generator{rng: rand.New(rand.NewPCG(seed, 1)), words: vocabulary(rand.New(rand.NewPCG(1, 2)))}
-	t := newTail(mean, seed)
+	large, others := large(mean, seed)
 	const sigma = 1.1
-	mu := math.Log(t.others(mean)-smallest) - sigma*sigma/2
+	mu := math.Log(others-smallest) - sigma*sigma/2
 	for len(m.texts) < max(n, 1) && m.bytes < distinct {
 		size := smallest + math.Exp(mu+sigma*g.rng.NormFloat64())
-		if t.has(len(m.texts)) {
-			size = t.size()
+		if l, ok := large[len(m.texts)]; ok {
+			size = l
 		}
 		m.add([]byte(g.message(len(m.texts), int(min(size, largest)))))
 	}
@@ -50,50 +50,29 @@ func GenerateMail(n int, mean float64, seed uint64) (*Mail, error) {
 	return m, nil
 }
 
-// tail says which messages are very large, and how large: their sizes are spread
-// evenly over the logarithms from large to largest. A supply has a handful of them,
-// so they are not left to chance: there is one in each block of messages, and their
-// sizes keep away from each other. So every supply has about the same mean.
-type tail struct {
-	rng   *rand.Rand
-	every int     // the size of a block
-	next  int     // the number of the next one
-	at    float64 // where its size is between large (0) and largest (1)
-}
-
-// tailMean is the mean of the sizes.
-var tailMean = (largest - large) / math.Log(largest/large)
-
-// newTail begins a tail. It takes a quarter at most of what the mean has left
-// above the smallest messages.
-func newTail(mean float64, seed uint64) *tail {
-	t := &tail{rng: rand.New(rand.NewPCG(seed, 2))}
-	t.every = max(largeRate, int(4*tailMean/(mean-smallest)))
-	t.next, t.at = t.rng.IntN(t.every), t.rng.Float64()
-	return t
-}
-
-// others returns the mean that other messages must have for all to have the one
-// given.
-func (t *tail) others(mean float64) float64 {
-	rate := 1 / float64(t.every)
-	return (mean - rate*tailMean) / (1 - rate)
-}
-
-// has reports whether the n-th message is one. It is asked for each message in turn.
-func (t *tail) has(n int) bool {
-	if n != t.next {
-		return false
+// large says which messages are very large, and how large: their sizes are spread
+// evenly over the logarithms from largeFrom to largest. There are a handful of them
+// before messages repeat, so they are not left to chance: they are far from each
+// other, in their places as in their sizes, and the others get the mean that
+// makes the mean of all the one that is wanted. They take about a quarter of what it
+// has above the smallest messages, or less.
+func large(mean float64, seed uint64) (sizes map[int]float64, others float64) {
+	above := mean - smallest
+	n := distinct / mean // messages before they repeat
+	to := min(largest, above*n/2)
+	usual := (to - largeFrom) / math.Log(to/largeFrom) // the mean of their sizes
+	every := max(largeRate, int(4*usual/above))
+	rng := rand.New(rand.NewPCG(seed, 2))
+	sizes, at, sum := make(map[int]float64), rng.Float64(), 0.0
+	for block := 0; float64(block) < n; block += every {
+		// Steps of the golden ratio fill a range evenly, however many there are.
+		_, at = math.Modf(at + math.Phi)
+		if i := block + rng.IntN(every/3); float64(i) < n {
+			sizes[i] = largeFrom * math.Pow(to/largeFrom, at)
+			sum += sizes[i]
+		}
 	}
-	t.next = (n/t.every+1)*t.every + t.rng.IntN(t.every)
-	return true
-}
-
-// size returns the size of the next one. Steps of the golden ratio fill a range
-// evenly, however many there are.
-func (t *tail) size() float64 {
-	_, t.at = math.Modf(t.at + math.Phi)
-	return large * math.Pow(largest/large, t.at)
+	return sizes, (mean*n - sum) / (n - float64(len(sizes)))
 }
 
 // generator makes messages.
