@@ -51,7 +51,7 @@ type Config struct {
 	Targets []Target
 	// Patterns choose workloads by name, as path.Match has it; none: all. Those over
 	// TLS are among them if a target has an address for it, or if the pattern has
-	// their "+tls".
+	// "tls".
 	Patterns []string
 	// Mail is what is put into mailboxes.
 	Mail *Mail
@@ -177,7 +177,7 @@ func choose(patterns []string, haveTLS bool) ([]*workload, error) {
 			if err != nil {
 				return nil, fmt.Errorf("bench: %q is no pattern: %w", p, err)
 			}
-			if ok && (haveTLS || !w.tls || strings.Contains(p, overTLS)) {
+			if ok && (haveTLS || !w.tls || strings.Contains(p, "tls")) {
 				take, used[i] = true, true
 			}
 		}

@@ -36,13 +36,13 @@ func GenerateMail(n int, mean float64, seed uint64) (*Mail, error) {
 	}
 	m := &Mail{source: fmt.Sprintf("generated, mean %.0f bytes, seed %d", mean, seed)}
 	g := &generator{rng: rand.New(rand.NewPCG(seed, 1)), words: vocabulary(rand.New(rand.NewPCG(1, 2)))}
-	large, others := large(mean, seed)
+	big, others := large(mean, seed)
 	const sigma = 1.1
 	mu := math.Log(others-smallest) - sigma*sigma/2
 	for len(m.texts) < max(n, 1) && m.bytes < distinct {
 		size := smallest + math.Exp(mu+sigma*g.rng.NormFloat64())
-		if l, ok := large[len(m.texts)]; ok {
-			size = l
+		if s, ok := big[len(m.texts)]; ok {
+			size = s
 		}
 		m.add([]byte(g.message(len(m.texts), int(min(size, largest)))))
 	}
@@ -54,8 +54,8 @@ func GenerateMail(n int, mean float64, seed uint64) (*Mail, error) {
 // evenly over the logarithms from largeFrom to largest. There are a handful of them
 // before messages repeat, so they are not left to chance: they are far from each
 // other, in their places as in their sizes, and the others get the mean that
-// makes the mean of all the one that is wanted. They take about a quarter of what it
-// has above the smallest messages, or less.
+// makes the mean of all the one that is wanted. They leave a quarter at least of what
+// it has above the smallest messages.
 func large(mean float64, seed uint64) (sizes map[int]float64, others float64) {
 	above := mean - smallest
 	n := distinct / mean // messages before they repeat

@@ -78,13 +78,14 @@ type growing struct {
 	time time.Duration
 	n    int // the size now
 
-	box    string
-	c      *conn   // works; in the box where the dimension has one
-	other  *conn   // a second session
-	conns  []*conn // of the dimension connections
-	sign   byte
-	told   chan time.Time
-	resync string
+	box     string
+	c       *conn   // works; in the box where the dimension has one
+	other   *conn   // a second session
+	conns   []*conn // of the dimension connections
+	marks   *marks  // for storeOne
+	flagged []bool  // by connection: whether its own message is
+	told    chan time.Time
+	resync  string
 
 	expunged int    // messages that were not replaced yet
 	ended    func() // ends what the curve has begun
@@ -123,7 +124,7 @@ func Grow(ctx context.Context, cfg Config, by string, sizes []int) (*Growth, err
 	}
 	sizes = slices.Sorted(slices.Values(sizes))
 	s := &server{Target: cfg.Targets[0], cfg: &cfg}
-	g := &growing{server: s, ctx: ctx, time: cfg.Time, box: s.main(), sign: '-'}
+	g := &growing{server: s, ctx: ctx, time: cfg.Time, box: s.main()}
 	report := &Growth{By: d.name, What: d.what, Sizes: sizes, Begun: time.Now().UTC().Truncate(time.Second), Machine: machine(), Seconds: cfg.Time.Seconds()}
 	for _, c := range d.curves {
 		report.Curves = append(report.Curves, &Curve{Workload: c.name, What: c.what, Unit: c.unit, Flat: c.flat})

@@ -27,12 +27,14 @@ func growConnections() *dimension {
 				}},
 			{name: "noop", what: "NOOP of one more client while all others idle", unit: Millis, flat: true, cap: "IDLE", before: allIdle,
 				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect("NOOP", 0) }},
-			{name: "store", what: "STORE of one flag while all others idle", unit: Millis, flat: true, cap: "IDLE", before: allIdle,
-				op: func(g *growing) (time.Duration, error) {
-					g.sign = '+' + '-' - g.sign
-					_, err := g.c.do(fmt.Sprintf(`STORE %d %cFLAGS (\Flagged)`, 1+rand.IntN(connectionMail), g.sign))
-					return 0, err
-				}},
+			{name: "store", what: "STORE that changes a flag while all others idle", unit: Millis, flat: true, cap: "IDLE",
+				before: func(g *growing) error {
+					if err := allIdle(g); err != nil {
+						return err
+					}
+					return g.unmark(connectionMail)
+				},
+				op: storeOne},
 			{name: "login", what: "connect, LOGIN, SELECT, LOGOUT while all others idle", unit: Millis, flat: true, cap: "IDLE", before: allIdle, op: visitOnce},
 			{name: "noop-all", what: "NOOP, all side by side", unit: PerSecond, flat: true,
 				all: func(g *growing, i int) error { return g.conns[i].expect("NOOP", 0) }},
@@ -40,9 +42,17 @@ func growConnections() *dimension {
 				all: func(g *growing, i int) error {
 					return g.conns[i].expect(fmt.Sprintf("FETCH %d (UID BODY.PEEK[])", 1+rand.IntN(connectionMail)), 1)
 				}},
-			{name: "store-all", what: "STORE of one flag, all side by side", unit: PerSecond, flat: true,
+			{name: "store-all", what: "STORE that changes a flag, all side by side", unit: PerSecond, flat: true,
+				before: func(g *growing) error { g.flagged = make([]bool, len(g.conns)); return nil },
 				all: func(g *growing, i int) error {
-					_, err := g.conns[i].do(fmt.Sprintf(`STORE %d %cFLAGS.SILENT (\Flagged)`, 1+rand.IntN(connectionMail), "+-"[rand.IntN(2)]))
+					// Of the connections of a user each has a message of its own, so that all
+					// but its first STORE change something for certain.
+					g.flagged[i] = !g.flagged[i]
+					sign := '-'
+					if g.flagged[i] {
+						sign = '+'
+					}
+					_, err := g.conns[i].do(fmt.Sprintf(`STORE %d %cFLAGS.SILENT (\Answered)`, 1+i/g.users()%connectionMail, sign))
 					return err
 				}},
 		},

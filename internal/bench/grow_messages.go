@@ -26,8 +26,8 @@ func growMessages() *dimension {
 			simple("noop", "NOOP", "NOOP", 0),
 			simple("select", "SELECT again", "SELECT BOX", 3),
 			simple("status", "STATUS", "STATUS BOX (MESSAGES UIDNEXT UIDVALIDITY UNSEEN)", 1),
-			{name: "store", what: "STORE of one flag of one message", unit: Millis, flat: true,
-				op: func(g *growing) (time.Duration, error) { return 0, g.storeOne(g.c) }},
+			{name: "store", what: "STORE that changes a flag of one message", unit: Millis, flat: true,
+				before: func(g *growing) error { return g.unmark(g.n) }, op: storeOne},
 			{name: "append", what: "APPEND of one message", unit: Millis, flat: true,
 				op: func(g *growing) (time.Duration, error) { return 0, g.other.appendAll(g.box, g.cfg.Mail.take()) }},
 			{name: "idle", what: "from an APPEND's OK until a session that idles knows", unit: Millis, flat: true, cap: "IDLE", before: idleIn, op: wakeIdler},
@@ -95,11 +95,19 @@ func growMailbox(g *growing, n int) error {
 	return multiply(g.c, g.box, n)
 }
 
-// storeOne sets a flag of a random message, or takes it away.
-func (g *growing) storeOne(c *conn) error {
-	g.sign = '+' + '-' - g.sign
-	_, err := c.do(fmt.Sprintf(`STORE %d %cFLAGS (\Flagged)`, 1+rand.IntN(g.n), g.sign))
+// unmark makes the first n messages of the mailbox that g.c has selected ready for
+// storeOne.
+func (g *growing) unmark(n int) (err error) {
+	if g.marks, err = unmark(g.c, `\Flagged`, n); err == nil {
+		_, err = g.atRest(g.ctx)
+	}
 	return err
+}
+
+// storeOne turns over the flag of a random message.
+func storeOne(g *growing) (time.Duration, error) {
+	_, err := g.c.do(g.marks.turn(1 + rand.IntN(len(g.marks.has))))
+	return 0, err
 }
 
 // idleIn begins to idle in a third session.

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // serveEcho prints its address and sends back what comes, until its standard input
@@ -47,24 +48,37 @@ func serveEcho(looking bool) error {
 	}
 	fmt.Println(ln.Addr())
 	go func() {
-		for {
-			nc, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer nc.Close()
-				if rw, err := maybeLooking(nc, looking); err == nil {
-					buf := make([]byte, 512)
-					for n := 0; err == nil; n, err = rw.Read(buf) {
-						_, _ = rw.Write(buf[:n]) // who has gone reads no more
-					}
-				}
-			}()
-		}
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		ln.Close()
 	}()
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	return ln.Close()
+	for {
+		nc, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err == nil {
+			nc, err = maybeLooking(nc, looking)
+		}
+		if err != nil {
+			return err
+		}
+		go echo(nc)
+	}
+}
+
+// echo sends back what comes, until the client goes.
+func echo(nc net.Conn) {
+	defer nc.Close()
+	buf := make([]byte, 512)
+	for {
+		n, err := nc.Read(buf)
+		if err == nil {
+			_, err = nc.Write(buf[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // maybeLooking returns a connection that looks for input before it sleeps, as those
@@ -98,6 +112,9 @@ func BenchmarkEcho(b *testing.B) {
 				nc, err := net.Dial("tcp", addr)
 				if err == nil {
 					conns[i], err = maybeLooking(nc, tc.looking)
+				}
+				if errors.Is(err, unix.EMFILE) {
+					b.Skip("there may not be as many open files as connections (ulimit -n): ", err)
 				}
 				if err != nil {
 					b.Fatal(err)

@@ -234,7 +234,7 @@ func TestChooseTLS(t *testing.T) {
 		haveTLS bool
 		plain   bool
 		tls     bool
-	}{{"search-*", false, true, false}, {"search-*", true, true, true}, {"search-*+tls", false, false, true}, {"status", true, true, false}, {"status+tls", false, false, true}} {
+	}{{"search-*", false, true, false}, {"search-*", true, true, true}, {"search-*+tls", false, false, true}, {"*tls", false, false, true}, {"status", true, true, false}, {"status+tls", false, false, true}} {
 		chosen, err := choose([]string{tc.pattern}, tc.haveTLS)
 		if err != nil {
 			t.Fatal(err)
