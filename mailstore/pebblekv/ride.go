@@ -16,7 +16,7 @@ import (
 // Where messages and the log that names them are both due, one sync does for both: the
 // log rides with the messages. What is to be written to it is appended to the file of
 // the messages as well, behind them; that file is synced, and the log is written
-// without a sync. Until the log itself is synced, which each second brings, the file of
+// without a sync. Until the log itself is synced, after 1 MB or in a moment of rest, the file of
 // the messages is what keeps it: after a crash its pieces are laid into the log before
 // anybody reads that (layin.go).
 
