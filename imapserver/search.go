@@ -132,7 +132,10 @@ func (c *Call) search(ctx context.Context, program Matcher, opts *SearchOptions)
 	if c.searchModSeq {
 		res.ModSeq = highestOf(sel.view, positions)
 	}
-	if opts.Save {
+	switch {
+	case s.unreadable != nil:
+		c.saveNothing(opts)
+	case opts.Save:
 		sel.saved = s.uids(c.savedPart(positions, opts))
 	}
 	if opts.extended || c.Conn.enabled.rev2 {
@@ -140,7 +143,7 @@ func (c *Call) search(ctx context.Context, program Matcher, opts *SearchOptions)
 	} else {
 		c.writeSearch(res)
 	}
-	return nil
+	return s.unreadable
 }
 
 // writeSearch writes the SEARCH response of RFC 3501, with RFC 7162's MODSEQ.

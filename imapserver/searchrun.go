@@ -196,6 +196,9 @@ func matchMessage(m *SearchMessage, key message.Key, msg *Message) verdict {
 		return no
 	}
 	found, err := message.Scan(io.NewSectionReader(msg.Body, 0, msg.Digest.Size), message.Limits{}, []message.Key{key})
+	if err != nil && m.from != nil {
+		m.from.noteUnreadable(m.Row, err)
+	}
 	return verdictOf(err == nil && len(found) == 1 && found[0])
 }
 
@@ -206,6 +209,8 @@ type searcher struct {
 	sel     *selection
 	program Matcher
 	err     error // what SearchMessage.Fail was told first
+
+	unreadable error // the first message that could not be read, and nobody has expunged
 
 	answers   []SearchAnswer // of a SearchIndex, used for one key after the other
 	spare     []positionSet  // sets that are not in use
@@ -248,9 +253,9 @@ func (s *searcher) ask(ctx context.Context, positions []int, need Need) (found, 
 		}
 		m := SearchMessage{View: s.sel.view, from: s}
 		err := s.sel.box.Fetch(ctx, rows, need, func(i int, msg *Message) error {
-			// Who is gone is not found (RFC 2180 section 4.3).
 			m.Row, m.Seq = rows[i], imap.SeqNum(batch[i]+1)
 			if msg.Err != nil {
+				s.noteUnreadable(rows[i], msg.Err)
 				return nil
 			}
 			switch s.program.decide(&m, msg) {
@@ -266,6 +271,20 @@ func (s *searcher) ask(ctx context.Context, positions []int, need Need) (found, 
 		}
 	}
 	return found, unsure, nil
+}
+
+// noteUnreadable remembers that nobody knows whether a message matches: the others are
+// told, and the command ends with NO. Who is gone is not found (RFC 2180 section 4.3).
+func (s *searcher) noteUnreadable(row mailindex.Row, err error) {
+	if kind := imap.KindOf(err); kind == imap.NotFound || kind == imap.ExpungeIssued {
+		return
+	}
+	if isInternal(err) {
+		s.c.Conn.log().Error("a message cannot be read", "user", s.c.Conn.login.user, "mailbox", s.sel.name, "uid", row.UID, "err", err)
+	}
+	if s.unreadable == nil {
+		s.unreadable = err
+	}
 }
 
 // uids returns the UIDs at some positions.
