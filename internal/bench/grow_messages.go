@@ -50,6 +50,15 @@ func growMessages() *dimension {
 			linear(simple("search-unseen", "SEARCH UNSEEN UNDELETED FLAGGED", "SEARCH UNSEEN UNDELETED FLAGGED", 1)),
 			linear(&curve{name: "fetch-flags", what: "UID FETCH 1:* (FLAGS)", unit: Millis,
 				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect("UID FETCH 1:* (FLAGS)", g.n) }}),
+			linear(&curve{name: "fetch-envelope", what: "FETCH 1:* of ENVELOPE, BODYSTRUCTURE and the rest", unit: Millis,
+				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect(envelopes, g.n) }}),
+			linear(&curve{name: "fetch-headers", what: "FETCH 1:* of the header fields that Thunderbird asks for", unit: Millis,
+				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect(thunderbird, g.n) }}),
+			linear(&curve{name: "store-all", what: "STORE 1:* of a flag, on and off, silent", unit: Millis, op: storeAllTwice}),
+			linear(&curve{name: "search-from", what: "SEARCH FROM", unit: Millis,
+				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect("SEARCH FROM "+g.cfg.Mail.fromWord, 1) }}),
+			linear(&curve{name: "search-body", what: "SEARCH BODY, a rare word", unit: Millis,
+				op: func(g *growing) (time.Duration, error) { return 0, g.c.expect("SEARCH BODY "+g.cfg.Mail.rare, 1) }}),
 			linear(&curve{name: "select-first", what: "the first SELECT after a restart", unit: Millis, needs: needRestart, value: firstSelect}),
 			{name: "memory", what: "resident memory of the server", unit: Kilobytes, needs: needPID, value: (*growing).memory},
 		},
@@ -237,4 +246,13 @@ func firstSelect(g *growing) (float64, error) {
 	took := time.Since(begun)
 	c.close()
 	return took.Seconds() * 1000, errors.Join(err, g.reopen())
+}
+
+func storeAllTwice(g *growing) (time.Duration, error) {
+	for _, sign := range []string{"+", "-"} {
+		if err := g.c.expect("STORE 1:* "+sign+"FLAGS.SILENT (\\Answered)", 0); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
 }
