@@ -297,9 +297,9 @@ func (c *conn) goAhead() error {
 		switch {
 		case err != nil:
 			return err
-		case line[0] == '+':
+		case bytes.HasPrefix(line, []byte("+")):
 			return nil
-		case line[0] != '*':
+		case !bytes.HasPrefix(line, []byte("*")):
 			return fmt.Errorf("%w: %.200s", errRefused, line)
 		}
 	}

@@ -299,3 +299,36 @@ func TestFolderSize(t *testing.T) {
 		t.Error("a folder that is not there has a size")
 	}
 }
+
+// TestEmptyLine: a server that answers with an empty line is an error, not a panic.
+func TestEmptyLine(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer nc.Close()
+				_, _ = io.WriteString(nc, "* OK [CAPABILITY IMAP4rev1] ready\r\n")
+				for lines := bufio.NewScanner(nc); lines.Scan(); {
+					tag, command, _ := strings.Cut(lines.Text(), " ")
+					answer := tag + " OK done\r\n"
+					if strings.HasPrefix(command, "APPEND") {
+						answer = "\r\n"
+					}
+					_, _ = io.WriteString(nc, answer)
+				}
+			}()
+		}
+	}()
+	report, err := bench.Run(t.Context(), config(t, ln.Addr().String(), "append-1"))
+	if err == nil && (len(report.Results) != 1 || report.Results[0].Sides[0].Error == "") {
+		t.Errorf("no error: %+v", report)
+	}
+}
